@@ -7,25 +7,18 @@ defaults of each algorithm are the values of the paper's code or of the work it 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from fractions import Fraction
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from pipeline.errors import UserError
-
-ROOT = Path(__file__).resolve().parent.parent
 SPLIT_CLASSES = {"base": 64, "validation": 16, "novel": 20}
 
 
@@ -96,14 +89,12 @@ class Synthetic(Strict):
 Dataset = Annotated[CifarFS | Synthetic, Field(discriminator="source")]
 
 
-# Runs
+# Training
 
 
-class Run(Strict):
+class Descent(Strict):
     """What every training has in common."""
 
-    datasets: tuple[Name, ...] = Field(min_length=1, description="By the paper's names.")
-    backbone: Literal["r2d2"]
     steps: Count
     lr: Positive
     lr_factors: Schedule = Field(
@@ -121,13 +112,13 @@ class Run(Strict):
     validations: Count = Field(60, description="How often a run is validated, evenly spread.")
 
     @model_validator(mode="after")
-    def _schedule_starts(self) -> Run:
+    def _schedule_starts(self) -> Descent:
         if 0 not in self.lr_factors or not all(0 <= at < 1 for at in self.lr_factors):
             raise ValueError("lr_factors needs an entry at 0, and all entries in [0, 1)")
         return self
 
 
-class Classical(Run):
+class Classical(Descent):
     """Cross-entropy over all base classes; defaults of the paper's released script."""
 
     algorithm: Literal["classical"]
@@ -148,7 +139,7 @@ class Classical(Run):
     coefficient: NonNegative = 1.0
 
 
-class Episodic(Run):
+class Episodic(Descent):
     """Meta-learning through a differentiable head; defaults of MetaOptNet's code."""
 
     algorithm: Literal["episodic"]
@@ -169,7 +160,12 @@ class Episodic(Run):
     validation_episodes: Count = 2000
 
 
-TrainingRun = Annotated[Classical | Episodic, Field(discriminator="algorithm")]
+class Run(Strict):
+    """One training per data set and seed."""
+
+    datasets: tuple[Name, ...] = Field(min_length=1, description="By the paper's names.")
+    backbone: Literal["r2d2"]
+    training: Classical | Episodic = Field(discriminator="algorithm")
 
 
 # Heads and measurements
@@ -213,6 +209,55 @@ class Measurement(Strict):
     seed: Index = 0
 
 
+# Budgets: all that a scale may change
+
+
+class ClassicalBudget(Strict):
+    steps: Count | None = None
+    validations: Count | None = None
+
+
+class EpisodicBudget(ClassicalBudget):
+    meta_batch: Count | None = None
+    n_shot: Count | None = None
+    validation_episodes: Count | None = None
+
+
+class AlgorithmBudgets(Strict):
+    classical: ClassicalBudget = ClassicalBudget()
+    episodic: EpisodicBudget = EpisodicBudget()
+
+
+class EvaluationBudget(Strict):
+    n_episodes: Count | None = None
+
+
+class MeasurementBudget(Strict):
+    n_pairs: Count | None = None
+    base_images_per_class: Count | None = None
+
+
+Roles = Annotated[
+    dict[Name, Name],
+    Field(description="Which data set takes the place of each of the paper's."),
+]
+Widths = Annotated[
+    dict[Literal["r2d2"], Positive],
+    Field(description="Factor on the channels of each backbone; 1 is the paper's."),
+]
+
+
+class Scale(Strict):
+    """``scales/<scale>.yaml``: budgets and data, never the experiment itself."""
+
+    roles: Roles
+    seeds: Count
+    width: Widths
+    algorithms: AlgorithmBudgets = AlgorithmBudgets()
+    evaluation: EvaluationBudget = EvaluationBudget()
+    measurement: MeasurementBudget = MeasurementBudget()
+
+
 # The whole
 
 
@@ -221,14 +266,10 @@ class Experiment(Strict):
 
     scale: Name
     datasets: dict[Name, Dataset]
-    roles: dict[Name, Name] = Field(
-        description="Which data set takes the place of each of the paper's."
-    )
+    roles: Roles
     seeds: Count
-    width: dict[Literal["r2d2"], Positive] = Field(
-        description="Factor on the channels of each backbone; 1 is the paper's."
-    )
-    runs: dict[Name, TrainingRun]
+    width: Widths
+    runs: dict[Name, Run]
     heads: Heads = Heads()
     evaluation: Evaluation = Evaluation()
     measurement: Measurement = Measurement()
@@ -254,12 +295,12 @@ class Experiment(Strict):
                     raise ValueError(
                         f"runs.{name}.datasets: unknown data set {role!r}; {nearest(role, known)}"
                     )
-                if role in self.roles and isinstance(run, Episodic):
-                    dataset = self.roles[role]
-                    place = f"runs.{name}"
-                    self._fits(place, dataset, "base", run.n_way, run.n_shot, run.n_query)
+                if role in self.roles and isinstance(run.training, Episodic):
+                    own, dataset = run.training, self.roles[role]
+                    place = f"runs.{name}.training"
+                    self._fits(place, dataset, "base", own.n_way, own.n_shot, own.n_query)
                     self._fits(
-                        place, dataset, "validation", run.n_way, run.validation_shot, run.n_query
+                        place, dataset, "validation", own.n_way, own.validation_shot, own.n_query
                     )
         return self
 
@@ -286,98 +327,3 @@ class Experiment(Strict):
             if role in self.roles
             for seed in range(self.seeds)
         ]
-
-
-def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Experiment:
-    """Read ``config.yaml``, the scale's budgets and the user's overrides (which win).
-
-    Raises
-    ------
-    UserError
-        Naming each wrong key with its value, what is allowed, and the nearest valid name.
-    """
-    chosen = merged(read_yaml(root / "config.yaml"), overrides or {})
-    scales = {path.stem: path for path in (root / "scales").glob("*.yaml")}
-    scale = str(chosen.get("scale"))
-    if scale not in scales:
-        raise UserError(f"config key scale: unknown scale {scale!r}; {nearest(scale, scales)}")
-    budget = read_yaml(scales[scale])
-    budgets = budget.pop("algorithms", {})
-    # The user's overrides win over the scale, and the scale over config.yaml.
-    chosen = merged(merged(chosen, budget), overrides or {})
-    runs = chosen.get("runs")
-    if isinstance(runs, dict):
-        for name, run in runs.items():
-            if isinstance(run, dict):
-                runs[name] = merged(budgets.get(run.get("algorithm"), {}), run)
-    try:
-        return Experiment.model_validate(chosen)
-    except ValidationError as error:
-        raise UserError(_explain(error)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from YAML; a key that stands twice is refused."""
-    try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: a mapping of keys to values is needed")
-    return value
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings in a new one; where both have a value that is no mapping, ``above`` wins."""
-    result = {
-        key: merged(value, {}) if isinstance(value, dict) else value for key, value in below.items()
-    }
-    for key, value in above.items():
-        under = result.get(key)
-        result[key] = (
-            merged(under if isinstance(under, dict) else {}, value)
-            if isinstance(value, Mapping)
-            else value
-        )
-    return result
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of the experiment, for editors."""
-    return Experiment.model_json_schema()
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe subset, where a repeated key is an error and not a silent choice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.YAMLError(f"key {key!r} stands twice{key_node.start_mark}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
-        parts = [str(part) for part in problem["loc"] if part != "[key]"]
-        # pydantic adds the tag of a union to the place; the user wrote no such key.
-        if len(parts) > 3 and parts[0] in ("runs", "datasets"):
-            del parts[2]
-        value, context = problem["input"], problem.get("ctx", {})
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "union_tag_invalid":
-            parts.append(context["discriminator"].strip("'"))
-            value = context["tag"]
-            message = nearest(value, context["expected_tags"].replace("'", "").split(", "))
-        elif problem["type"] == "literal_error" and isinstance(value, str):
-            allowed = re.findall("'(.*?)'", context["expected"])
-            message = f"unknown; {nearest(value, allowed)}"
-        shown = "" if isinstance(value, dict) else f" (value: {value!r})"
-        lines.append(f"  {'.'.join(parts) + ': ' if parts else ''}{message}{shown}")
-    return "the configuration is not valid:\n" + "\n".join(lines)

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it becomes ``path``, on failure it is gone.
+    """Yield a temporary path beside ``path``; it becomes ``path``, or is gone after a failure.
 
     The suffix is kept, since some writers choose their format by it. An earlier file at
     ``path`` stays intact until the new one is complete and on disk.
@@ -35,8 +35,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         # mkstemp makes files private; results are as readable as any other file.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
         _flush(path.parent)
     except OSError as error:
         if error.errno in _DISK_FAULTS:

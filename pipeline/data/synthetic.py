@@ -8,6 +8,8 @@ Positions are complex numbers: a pose is then one product, and an outline one po
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +73,11 @@ class Synthetic:
             for channel in range(3):  # several times faster than one transposed copy
                 block[..., channel] = planes[:, channel]
         return images.reshape(-1, *images.shape[2:])[: self.images_per_class]
+
+
+def source(settings: dict[str, Any], _raw: Path | None) -> Synthetic:
+    """The source that a data set's settings describe; there is nothing to read."""
+    return Synthetic(settings["image_size"], settings["images_per_class"], settings["seed"])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,242 @@
+"""The command line: one verb for each rule of the workflow, and those for people."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from pipeline import config_files, jobs
+from pipeline.errors import UserError
+from pipeline.files import write_json
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Action = Callable[[argparse.Namespace], int | None]
+
+# A job that was asked to stop, saved its state and can be started again (EX_TEMPFAIL).
+INTERRUPTED = 75
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        result: int | None = options.action(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return result or 0
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from pipeline.data import download
+
+    if options.path is None:
+        download.fetch(download.of_dataset(options.dataset), options.out)
+    else:
+        download.link(options.path, options.out / "archive")
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from pipeline.data.packing import pack
+    from pipeline.plugins import find
+
+    settings, _ = _job("pack", options)
+    source = find("data", settings["source"], "source")(settings, options.raw)
+    passport = pack(source, settings["dataset"], options.out, options.workers)
+    print(f"{passport.dataset}: fingerprint {passport.fingerprint}")
+
+
+def _train(options: argparse.Namespace) -> int | None:
+    from pipeline.machine import prepare
+    from pipeline.training.loop import Interrupted, train
+
+    settings, code = _job("train", options)
+    device = prepare(options.device, options.threads)
+    try:
+        train(settings, code, options.data, options.out, options.state, device)
+    except Interrupted as stop:
+        print(f"{stop}; run the same command to go on", file=sys.stderr)
+        return INTERRUPTED
+    return None
+
+
+def _embed(options: argparse.Namespace) -> None:
+    from pipeline.analysis.embedding import embed
+    from pipeline.machine import prepare
+
+    settings, code = _job("embed", options)
+    device = prepare(options.device, options.threads)
+    embed(settings, code, options.weights, options.data, options.out, device)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from pipeline.analysis.evaluation import evaluate
+    from pipeline.machine import prepare
+
+    settings, code = _job("evaluate", options)
+    device = prepare(options.device, options.threads)
+    evaluate(settings, code, options.features, options.out, device)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    from pipeline.analysis.clustering import measure
+    from pipeline.machine import prepare
+
+    settings, code = _job("measure", options)
+    device = prepare(options.device, options.threads)
+    measure(settings, code, options.features, options.out, device)
+
+
+def _table(options: argparse.Namespace) -> None:
+    from pipeline.plugins import find
+
+    settings, _ = _job("table", options)
+    find("report.tables", settings["table"], "write")(settings, options.records, options.out)
+
+
+def _settings(options: argparse.Namespace) -> None:
+    experiment = config_files.load({"scale": options.scale} if options.scale else {})
+    names = {
+        name: getattr(options, name)
+        for name in ("dataset", "run", "seed", "table")
+        if getattr(options, name) is not None
+    }
+    print(jobs.dumps(jobs.settings(experiment, options.verb, **names)))
+
+
+def _schema(_: argparse.Namespace) -> None:
+    for path, schema in config_files.schemas().items():
+        write_json(path, schema)
+        print(path)
+
+
+def _job(verb: str, options: argparse.Namespace) -> tuple[jobs.Settings, str]:
+    """The job's settings, and the digest of the code it is about to run."""
+    try:
+        settings = json.loads(options.settings)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"--settings is not JSON ({error}); print some with: python -m pipeline settings --help"
+        ) from None
+    code = jobs.code(verb, settings)
+    if options.code not in (None, code):
+        raise UserError(
+            f"the code of this job changed after the workflow was planned (it is {code} now, "
+            f"was {options.code}); run snakemake again"
+        )
+    return settings, code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Reproduce 'Unraveling Meta-Learning' (ICML 2020), step by step. Snakemake "
+        "calls these verbs in order; each also runs by itself.",
+        epilog="The commands of a whole scale, ready to paste: snakemake -np --config scale=small",
+    )
+    verbs = parser.add_subparsers(metavar="verb", required=True)
+
+    verb = _verb(verbs, "fetch", _fetch, "Download a data set, or link to a copy.")
+    verb.add_argument("--dataset", required=True, help="a data set of config.yaml")
+    verb.add_argument("--path", type=Path, help="your own copy, a file or a folder")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+
+    verb = _job_verb(verbs, "pack", _pack, "Turn raw images, or generated ones, into plain arrays.")
+    verb.add_argument("--raw", type=Path, metavar="PATH", help="the downloaded archive or folder")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    verb.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+
+    verb = _job_verb(
+        verbs,
+        "train",
+        _train,
+        "Train one run. Stopped by SIGTERM, SIGINT or SIGUSR1 it saves its state and exits "
+        f"with status {INTERRUPTED}; the same command goes on from there, to the same weights.",
+    )
+    _data_option(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    verb.add_argument(
+        "--state", type=Path, required=True, metavar="DIR", help="where unfinished training lives"
+    )
+    _machine_options(verb)
+
+    verb = _job_verb(verbs, "embed", _embed, "Compute the features of one model.")
+    verb.add_argument("--weights", type=Path, required=True, metavar="FILE", help="from train")
+    _data_option(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    _machine_options(verb)
+
+    for name, action, text in (
+        ("evaluate", _evaluate, "Few-shot accuracy of one model with every head."),
+        ("measure", _measure, "Feature clustering (R_FC, R_HV) of one model."),
+    ):
+        verb = _job_verb(verbs, name, action, text)
+        verb.add_argument("--features", type=Path, required=True, metavar="DIR", help="from embed")
+        verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="record to write")
+        _machine_options(verb)
+
+    verb = _job_verb(verbs, "table", _table, "Render one table from records.")
+    verb.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE")
+    verb.add_argument(
+        "--out", type=Path, required=True, metavar="PREFIX", help="of the .md, .tex and .csv files"
+    )
+
+    verb = _verb(
+        verbs,
+        "settings",
+        _settings,
+        "Print the effective settings of a job, to pass to its verb as --settings.",
+    )
+    verb.add_argument("verb", choices=sorted(jobs.VERBS), help="the job's verb")
+    verb.add_argument("--scale", help="a file of scales/ (default: the scale of config.yaml)")
+    verb.add_argument("--dataset", help="a data set of config.yaml")
+    verb.add_argument("--run", help="a run of config.yaml")
+    verb.add_argument("--seed", type=int, default=None, help="seed of the run")
+    verb.add_argument("--table", help="a table of pipeline/report/tables")
+
+    _verb(
+        verbs,
+        "schema",
+        _schema,
+        "Write the JSON schemas by which editors check config.yaml and scales/.",
+    )
+    return parser
+
+
+def _verb(verbs: Verbs, name: str, action: Action, text: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=text)
+    verb.set_defaults(action=action)
+    return verb
+
+
+def _job_verb(verbs: Verbs, name: str, action: Action, text: str) -> argparse.ArgumentParser:
+    verb = _verb(verbs, name, action, text)
+    verb.add_argument(
+        "--settings",
+        required=True,
+        metavar="JSON",
+        help=f"effective settings, as printed by: python -m pipeline settings {name} ...",
+    )
+    verb.add_argument(
+        "--code", metavar="DIGEST", help="refuse to run if the job's code has another digest"
+    )
+    return verb
+
+
+def _data_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="from pack")
+
+
+def _machine_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any"
+    )
+    verb.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Reading the configuration: files, budgets and overrides, put together and checked."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import Experiment, Scale, nearest
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Experiment:
+    """Read ``config.yaml``, the scale's budgets and the user's overrides (which win).
+
+    Raises
+    ------
+    UserError
+        Naming each wrong key with its value, what is allowed, and the nearest valid name.
+    """
+    chosen = merged(read_yaml(root / "config.yaml"), overrides or {})
+    scales = {path.stem: path for path in (root / "scales").glob("*.yaml")}
+    scale = str(chosen.get("scale"))
+    if scale not in scales:
+        raise UserError(f"config key scale: unknown scale {scale!r}; {nearest(scale, scales)}")
+    file = f"scales/{scale}.yaml"
+    budget = _checked(Scale, read_yaml(scales[scale]), file).model_dump(exclude_unset=True)
+    budgets = budget.pop("algorithms", {})
+    # The user's overrides win over the scale, and the scale over config.yaml.
+    chosen = merged(merged(chosen, budget), overrides or {})
+    runs = chosen.get("runs")
+    if isinstance(runs, dict):
+        for name, run in runs.items():
+            training = run.get("training") if isinstance(run, dict) else None
+            if isinstance(training, dict):
+                runs[name] = {
+                    **run,
+                    "training": merged(budgets.get(training.get("algorithm"), {}), training),
+                }
+    return _checked(Experiment, chosen, "the configuration")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from YAML; a key that stands twice is refused."""
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: a mapping of keys to values is needed")
+    return value
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings in a new one; where both have a value that is no mapping, ``above`` wins."""
+    result = {
+        key: merged(value, {}) if isinstance(value, dict) else value for key, value in below.items()
+    }
+    for key, value in above.items():
+        under = result.get(key)
+        result[key] = (
+            merged(under if isinstance(under, dict) else {}, value)
+            if isinstance(value, Mapping)
+            else value
+        )
+    return result
+
+
+def schemas(root: Path = ROOT) -> dict[Path, dict[str, Any]]:
+    """The JSON schemas for editors, by the file they belong in."""
+    experiment = Experiment.model_json_schema()
+    # What config.yaml leaves out comes from the scale.
+    del experiment["required"]
+    return {root / "schema.json": experiment, root / "scales.json": Scale.model_json_schema()}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe subset, where a repeated key is an error and not a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.YAMLError(f"key {key!r} stands twice{key_node.start_mark}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def _checked(model: type[Checked], content: dict[str, Any], what: str) -> Checked:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{what} is not valid:\n" + "\n".join(_explain(error))) from None
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """A line for each fault: its key, what is wrong, what is allowed, the value."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        parts = [str(part) for part in problem["loc"] if part != "[key]"]
+        # pydantic adds the tag of a union to the place; the user wrote no such key.
+        tag = {"runs": 3, "datasets": 2}.get(parts[0] if parts else "")
+        if tag and len(parts) > tag:
+            del parts[tag]
+        value, context = problem["input"], problem.get("ctx", {})
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "union_tag_invalid":
+            parts.append(context["discriminator"].strip("'"))
+            value = context["tag"]
+            message = nearest(value, context["expected_tags"].replace("'", "").split(", "))
+        elif problem["type"] == "literal_error" and isinstance(value, str):
+            allowed = re.findall("'(.*?)'", context["expected"])
+            message = f"unknown; {nearest(value, allowed)}"
+        shown = "" if isinstance(value, dict) else f" (value: {value!r})"
+        lines.append(f"  {'.'.join(parts) + ': ' if parts else ''}{message}{shown}")
+    return lines

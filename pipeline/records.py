@@ -1,0 +1,108 @@
+"""Records: one measured result on disk, with all that it depends on."""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import UserError
+from pipeline.files import write_json
+
+SCHEMA = 1
+Kind = Literal["training", "features", "evaluation", "measurement"]
+
+
+class Record(BaseModel):
+    """What was measured, and everything needed to measure it again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    kind: Kind
+    scale: str
+    dataset: str
+    # The paper's data set whose place it takes, if the images were generated.
+    stands_for: str | None
+    run: str
+    seed: int
+    # The effective configuration of the job.
+    settings: dict[str, Any]
+    # Digest of the code that the job reached.
+    code: str
+    # Hashes of what the job read: the images, and the weights if it used any.
+    sources: dict[str, str]
+    versions: dict[str, str]
+    device: str
+    wall_s: float
+    values: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that compute; looked up without importing them."""
+    found = {"python": platform.python_version()}
+    for library in ("numpy", "torch"):
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            found[library] = "absent"
+    return found
+
+
+def write(
+    path: Path,
+    kind: Kind,
+    settings: Mapping[str, Any],
+    *,
+    code: str,
+    sources: dict[str, str],
+    device: str,
+    wall_s: float,
+    values: dict[str, Any],
+) -> None:
+    """Write a record; whose result it is stands in the job's settings."""
+    record = Record(
+        kind=kind,
+        scale=settings["scale"],
+        dataset=settings["dataset"],
+        stands_for=settings["stands_for"],
+        run=settings["run"],
+        seed=settings["seed"],
+        settings=dict(settings),
+        code=code,
+        sources=sources,
+        versions=versions(),
+        device=device,
+        wall_s=round(wall_s, 3),
+        values=values,
+    )
+    write_json(path, record.model_dump())
+
+
+def read(path: Path, *kinds: Kind) -> Record:
+    """Read a record and check it.
+
+    Raises
+    ------
+    UserError
+        If it is missing, torn, of another kind, or of a schema this version does not know.
+    """
+    again = "delete it and run snakemake again"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("schema_version") != SCHEMA:
+            raise UserError(
+                f"{path} has record schema {content.get('schema_version')}, "
+                f"this version reads {SCHEMA}; {again}"
+            )
+        record = Record.model_validate(content)
+    except OSError as error:
+        raise UserError(f"cannot read the record {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a whole record ({error}); {again}") from None
+    if record.kind not in kinds:
+        raise UserError(f"{path} is a record of {record.kind}, needed is one of {', '.join(kinds)}")
+    return record

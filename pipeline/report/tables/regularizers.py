@@ -1,0 +1,64 @@
+"""What R_FC and R_HV do to classical training: paired differences to the plain run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pipeline.report import render
+from pipeline.report.results import Results, Samples
+from pipeline.report.table import Cell, Table, cell, sections
+
+HEADS = ["ridge", "prototypes"]
+PLAIN = "r2d2_classical"
+EFFECTS = [
+    ("+ R_FC", "R2-D2", "r2d2_classical_fc"),
+    ("+ R_HV", "R2-D2", "r2d2_classical_hv"),
+]
+MEASURES = [("R_FC", "r_fc_released"), ("R_HV", "r_hv_released"), ("R_HV printed", "r_hv_printed")]
+
+
+def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> None:
+    """Render the table from evaluation and measurement records."""
+    results = Results(records, settings["scale"])
+
+    def samples(dataset: str, run: str) -> dict[str, list[Samples] | None]:
+        accuracy = {
+            f"{head} {n_shot}-shot": results.accuracy(dataset, run, head, n_shot)
+            for head in HEADS
+            for n_shot in (1, 5)
+        }
+        clustering = {
+            f"{name} {split}": results.clustering(dataset, run, split, measure)
+            for split in ("base", "novel")
+            for name, measure in MEASURES
+        }
+        return accuracy | clustering
+
+    def cells(_: str, dataset: str) -> list[Cell]:
+        plain = samples(dataset, PLAIN)
+        return [
+            cell(quantity, backbone, effect, _minus(regularized, plain[quantity]))
+            for effect, backbone, run in EFFECTS
+            for quantity, regularized in samples(dataset, run).items()
+        ]
+
+    table = Table(
+        id="regularizers",
+        title="Effect of the regularisers on classical training",
+        scale=settings["scale"],
+        digits=3,
+        sections=sections(settings["roles"], cells),
+        notes=[
+            "Each cell is the regularised run minus the plain one, paired over the same episodes "
+            "(accuracy, in percentage points) or the same pairs of classes (R_FC and R_HV, "
+            "released form unless it says printed). Seeds are paired as well. The interval is over "
+            "episodes or pairs; what another training seed would change is not in it.",
+        ],
+    )
+    render.write(table, prefix)
+
+
+def _minus(ours: list[Samples] | None, theirs: list[Samples] | None) -> list[Samples] | None:
+    if ours is None or theirs is None:
+        return None
+    return [a - b for a, b in zip(ours, theirs, strict=True)]

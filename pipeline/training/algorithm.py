@@ -1,0 +1,72 @@
+"""What a training algorithm supplies to the loop, and what it gets."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pipeline.data.augmentation import Augmentation, Normalisation, plain
+from pipeline.models.embedding import embed
+from pipeline.streams import generator
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split, resident on the device, and their labels on the host."""
+
+    images: UInt8[Tensor, "image height width 3"]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an algorithm starts from."""
+
+    # A training model of pipeline.config, dumped; a head in it stands with its options.
+    settings: dict[str, Any]
+    seed: int
+    device: torch.device
+    backbone: nn.Module
+    n_features: int
+    base: Split
+    validation: Split
+    normalisation: Normalisation
+    # None if the run trains on the images as they are.
+    augmentation: Augmentation | None
+
+    def batch(self, images: NDArray[np.int64], index: int) -> Float32[Tensor, "batch 3 h w"]:
+        """Base images for training step ``index``, augmented if the run asks for it."""
+        indices = torch.from_numpy(images)
+        if self.augmentation is None:
+            return plain(self.base.images, indices, self.normalisation)
+        return self.augmentation(indices, generator(self.seed, "augmentation", index))
+
+    def validation_features(self) -> Float[Tensor, "image feature"]:
+        return torch.cat(list(embed(self.backbone, self.validation.images, self.normalisation)))
+
+
+class Algorithm(Protocol):
+    """State, step, and the model it leaves.
+
+    A step must depend on nothing but the modules, the optimizer and its index, so that a
+    run can be stopped and continued anywhere.
+    """
+
+    # What is trained; its "backbone" is the model that the run leaves.
+    modules: nn.ModuleDict
+    optimizer: Optimizer
+    # Whether the weights with the best validation score are kept, or the last.
+    keeps_best: bool
+
+    def step(self, index: int) -> dict[str, Tensor]:
+        """Train on batch ``index``; returns scalars for the log, "loss" among them."""
+        ...
+
+    def validate(self) -> float:
+        """Score on the validation classes, higher is better; the modules are in eval mode."""
+        ...

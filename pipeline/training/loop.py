@@ -1,0 +1,219 @@
+"""The one training loop: data in, loss, step, log, validation, checkpoint."""
+
+import hashlib
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline import records
+from pipeline.data.augmentation import Augmentation, Normalisation
+from pipeline.data.packed import Packed
+from pipeline.errors import UserError
+from pipeline.files import replacing, write_text
+from pipeline.machine import describe
+from pipeline.plugins import find
+from pipeline.progress import Steps
+from pipeline.streams import derive
+from pipeline.training.algorithm import Algorithm, Split, Task
+from pipeline.training.state import Progress, StateFile, load_optimizer, optimizer_tensors
+
+LOGGED = 50  # times a run
+CHECKPOINT_S = 120.0
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved its state."""
+
+
+def train(
+    settings: dict[str, Any], code: str, data: Path, out: Path, state: Path, device: torch.device
+) -> None:
+    """Train one run, or go on with it where a state file says it was.
+
+    Writes ``weights.safetensors``, ``log.jsonl`` and ``record.json`` into ``out``. With the
+    same torch build, device and threads the weights are the same bits every time, whether
+    or not the run was interrupted.
+
+    Raises
+    ------
+    Interrupted
+        After SIGTERM, SIGINT or SIGUSR1, once the state is saved.
+    UserError
+        If the loss is no longer a number.
+    """
+    packed = Packed.open(data)
+    algorithm = start(settings, packed, device)
+    steps, validations = settings["algorithm"]["steps"], settings["algorithm"]["validations"]
+    file = StateFile(state / "state.safetensors", _key(settings, code, packed.passport.fingerprint))
+    progress, best = _restore(algorithm, file)
+    title = f"{settings['dataset']} {settings['run']} seed {settings['seed']}"
+    clock = saved = time.monotonic()
+    with _stop_signals() as stopping, Steps(title, steps, progress.step) as shown:
+        while progress.step < steps:
+            torch.manual_seed(derive(settings["seed"], "dropout", progress.step))
+            algorithm.modules.train()
+            metrics = algorithm.step(progress.step)
+            progress.step += 1
+            shown.advance()
+            now = time.monotonic()
+            progress.elapsed_s, clock = progress.elapsed_s + now - clock, now
+            if _due(progress.step, steps, LOGGED):
+                entry = _finite(metrics, progress.step, title)
+                progress.log.append({**entry, "elapsed_s": round(progress.elapsed_s, 3)})
+                shown.note(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
+            if _due(progress.step, steps, validations):
+                algorithm.modules.eval()
+                score = algorithm.validate()
+                progress.log.append({"step": progress.step, "validation": score})
+                shown.note(f"validation {score:.4f}")
+                if algorithm.keeps_best and (progress.best is None or score > progress.best):
+                    progress.best, best = score, _weights(algorithm)
+            if stopping or now - saved > CHECKPOINT_S:
+                file.save(_tensors(algorithm, best), progress)
+                saved = time.monotonic()
+            if stopping:
+                raise Interrupted(f"{title}: stopped at step {progress.step}, state is saved")
+    _write(settings, code, packed, algorithm, best, progress, out, device)
+    file.remove()
+
+
+def start(settings: dict[str, Any], packed: Packed, device: torch.device) -> Algorithm:
+    """The algorithm of a run before its first step."""
+    algorithm = settings["algorithm"]
+    passport = packed.passport
+    torch.manual_seed(derive(settings["seed"], "initial weights"))
+    backbone = find("models", settings["backbone"]["name"], "build")(settings["backbone"]["width"])
+    backbone.to(device=device, memory_format=torch.channels_last)
+    base, validation = (
+        Split(
+            torch.from_numpy(np.array(packed.images(name))).to(device),
+            np.array(packed.labels(name)),
+        )
+        for name in ("base", "validation")
+    )
+    normalisation = Normalisation()
+    if algorithm["normalise"]:
+        normalisation = Normalisation(passport.channel_mean, passport.channel_std)
+    # Crops move by about a tenth of the image: 4 pixels of 32, 8 of 84.
+    padding = 4 if passport.image_size < 64 else 8
+    shape = (1, 3, passport.image_size, passport.image_size)
+    task = Task(
+        settings=algorithm,
+        seed=settings["seed"],
+        device=device,
+        backbone=backbone,
+        n_features=backbone.eval()(torch.zeros(shape, device=device)).shape[1],
+        base=base,
+        validation=validation,
+        normalisation=normalisation,
+        augmentation=Augmentation(base.images, normalisation, padding)
+        if algorithm["augment"]
+        else None,
+    )
+    made: Algorithm = find("training", algorithm["algorithm"], "Training")(task)
+    return made
+
+
+def _due(step: int, steps: int, times: int) -> bool:
+    """Whether one of ``times`` evenly spread marks, the last at the end, is reached at ``step``."""
+    return step * times // steps > (step - 1) * times // steps
+
+
+def _key(settings: dict[str, Any], code: str, fingerprint: str) -> str:
+    content = json.dumps([settings, code, fingerprint, torch.__version__], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _restore(algorithm: Algorithm, file: StateFile) -> tuple[Progress, dict[str, Tensor] | None]:
+    found = file.load()
+    if found is None:
+        return Progress(step=0, elapsed_s=0.0, log=[], best=None), None
+    tensors, progress = found
+    parts: dict[str, dict[str, Tensor]] = {"modules": {}, "optimizer": {}, "best": {}}
+    for place, tensor in tensors.items():
+        part, name = place.split("/", 1)
+        parts[part][name] = tensor
+    algorithm.modules.load_state_dict(parts["modules"])
+    load_optimizer(algorithm.optimizer, parts["optimizer"])
+    print(f"going on at step {progress.step}, from {file.path}", flush=True)
+    return progress, parts["best"] or None
+
+
+def _tensors(algorithm: Algorithm, best: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    parts = {
+        "modules": algorithm.modules.state_dict(),
+        "optimizer": optimizer_tensors(algorithm.optimizer),
+        "best": best or {},
+    }
+    return {f"{part}/{name}": value for part, some in parts.items() for name, value in some.items()}
+
+
+def _weights(algorithm: Algorithm) -> dict[str, Tensor]:
+    """A copy of all weights as they are now."""
+    return {name: value.detach().clone() for name, value in algorithm.modules.state_dict().items()}
+
+
+def _finite(metrics: dict[str, Tensor], step: int, title: str) -> dict[str, float]:
+    values = {name: float(value.detach()) for name, value in metrics.items()}
+    if not all(math.isfinite(value) for value in values.values()):
+        raise UserError(
+            f"{title}: {values} at step {step} is not finite; "
+            "the run diverged. Lower its lr in config.yaml; the last saved state is kept."
+        )
+    return {"step": step, **values}
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that is empty until the process is asked to stop."""
+    caught: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    earlier = {one: signal.signal(one, lambda number, _: caught.append(number)) for one in signals}
+    try:
+        yield caught
+    finally:
+        for one, handler in earlier.items():
+            signal.signal(one, handler)
+
+
+def _write(
+    settings: dict[str, Any],
+    code: str,
+    packed: Packed,
+    algorithm: Algorithm,
+    best: dict[str, Tensor] | None,
+    progress: Progress,
+    out: Path,
+    device: torch.device,
+) -> None:
+    weights = best or _weights(algorithm)
+    with replacing(out / "weights.safetensors") as temporary:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, temporary)
+    lines = (json.dumps(entry, allow_nan=False) for entry in progress.log)
+    write_text(out / "log.jsonl", "".join(f"{line}\n" for line in lines))
+    validations = [entry["validation"] for entry in progress.log if "validation" in entry]
+    records.write(
+        out / "record.json",
+        "training",
+        settings,
+        code=code,
+        sources={"images": packed.passport.fingerprint},
+        device=describe(device),
+        wall_s=progress.elapsed_s,
+        values={
+            "steps": progress.step,
+            "seconds_per_step": progress.elapsed_s / progress.step,
+            "validation": validations,
+            "kept": "best" if best else "last",
+        },
+    )

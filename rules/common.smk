@@ -1,0 +1,62 @@
+"""Configuration, and what every rule's job carries: its settings and the digest of its code.
+
+IN   config.yaml, scales/*.yaml, and what the command line overrides (--config, --configfile)
+OUT  experiment: the configuration, checked; RESULTS: where this scale's results go
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from pipeline import jobs
+from pipeline.config_files import load
+from pipeline.errors import UserError
+
+# Jobs run this interpreter and this code, whatever PATH says and wherever they start.
+os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+os.environ["PYTHONPATH"] = workflow.basedir
+
+try:
+    experiment = load(config)
+except UserError as error:
+    raise WorkflowError(str(error))
+
+SCALE = experiment.scale
+RESULTS = f"results/{SCALE}"
+MODEL = "{dataset}/{run}/seed{seed}"
+
+
+wildcard_constraints:
+    dataset="|".join(experiment.datasets),
+    run="|".join(experiment.runs),
+    seed=r"\d+",
+    table="|".join(jobs.TABLES),
+
+
+def here(path):
+    """A file of the project, relative: an absolute path would be stale in each other place."""
+    return os.path.relpath(os.path.join(workflow.basedir, path))
+
+
+def settings(verb):
+    """A job's effective configuration: one string, since Snakemake keeps parameters nameless."""
+    return lambda wildcards: jobs.dumps(job_settings(verb, wildcards))
+
+
+def code(verb):
+    """Digest of the code that a job reaches; Snakemake does not look into imported modules."""
+    return lambda wildcards: jobs.frozen_code(verb, job_settings(verb, wildcards))
+
+
+def job_settings(verb, wildcards):
+    return jobs.settings(experiment, verb, **dict(wildcards.items()))
+
+
+def records(kind):
+    """The record of each model of this scale."""
+    return [
+        f"{RESULTS}/{kind}/{dataset}/{run}/seed{seed}.json"
+        for dataset, run, seed in experiment.trainings()
+    ]

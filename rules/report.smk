@@ -1,0 +1,33 @@
+"""From records to tables; no model is touched.
+
+IN   the records under results/<scale>/evals/ and measures/, pipeline/report/published.csv
+OUT  results/<scale>/tables/<id>.md, .tex, .csv
+"""
+
+
+localrules:
+    table,
+
+
+def table_records(wildcards):
+    return [record for kind in jobs.TABLES[wildcards.table] for record in records(kind)]
+
+
+rule table:
+    """Render {wildcards.table}"""
+    input:
+        records=table_records,
+        published=here("pipeline/report/published.csv"),
+    output:
+        multiext(f"{RESULTS}/tables/{{table}}", ".md", ".tex", ".csv"),
+    params:
+        settings=settings("table"),
+        code=code("table"),
+        prefix=f"{RESULTS}/tables/{{table}}",
+    log:
+        f"logs/{SCALE}/table/{{table}}.log",
+    benchmark:
+        f"logs/{SCALE}/table/{{table}}.tsv"
+    shell:
+        "python -m pipeline table --settings {params.settings:q} --code {params.code}"
+        " --records {input.records:q} --out {params.prefix:q} > {log:q} 2>&1"

@@ -1,0 +1,266 @@
+"""Every head keeps one contract and agrees with its textbook form; scoring loses nothing."""
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+import pipeline.heads
+from pipeline.data.episodes import Episodes, sample
+from pipeline.heads import prototypes, ridge
+from pipeline.heads.scoring import CHUNK, Head, correct, gram, one_hot
+
+MODULES = [
+    import_module(f"pipeline.heads.{found.name}")
+    for found in pkgutil.iter_modules(pipeline.heads.__path__)
+]
+HEADS: dict[str, Head] = {
+    module.__name__.rpartition(".")[2]: module.logits
+    for module in MODULES
+    if hasattr(module, "logits")
+}
+SHAPES = [(2, 1), (5, 1), (3, 4), (5, 5)]
+
+each_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+each_shape = pytest.mark.parametrize(("n_way", "n_shot"), SHAPES)
+
+
+def task(
+    n_way: int, n_shot: int, *, n_episodes: int = 3, n_query: int = 7, n_features: int = 6
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Support and query features of random episodes, and labels in no particular order.
+
+    Shapes are (episode, support, feature), (episode, query, feature) and
+    (episode, support, way), all in float64.
+    """
+    random = torch.Generator().manual_seed(100 * n_way + n_shot)
+    support, query = (
+        torch.randn(n_episodes, count, n_features, generator=random, dtype=torch.float64)
+        for count in (n_way * n_shot, n_query)
+    )
+    classes = torch.arange(n_way).repeat(n_shot)
+    orders = [torch.randperm(len(classes), generator=random) for _ in range(n_episodes)]
+    labels = torch.stack([classes[order] for order in orders])
+    return support, query, functional.one_hot(labels, n_way).to(support.dtype)
+
+
+def logits_of(
+    head: Callable[..., Tensor], support: Tensor, query: Tensor, labels: Tensor
+) -> Tensor:
+    return head(support @ support.mT, query @ support.mT, labels)
+
+
+def primal_ridge(support: Tensor, query: Tensor, labels: Tensor, regularization: float) -> Tensor:
+    """Ridge regression in the space of features: W = (X^T X + lambda I)^-1 X^T Y."""
+    penalty = regularization * torch.eye(support.shape[-1], dtype=support.dtype)
+    weights = torch.linalg.solve(support.mT @ support + penalty, support.mT @ labels)
+    return query @ weights
+
+
+def squared_distances(support: Tensor, query: Tensor, labels: Tensor) -> Tensor:
+    """Of queries to class means, each mean taken over the images of its class."""
+    means = [
+        torch.stack([images[of_class == 1].mean(0) for of_class in classes.T])
+        for images, classes in zip(support, labels, strict=True)
+    ]
+    return torch.cdist(query, torch.stack(means)).square()
+
+
+def test_the_heads_are_found() -> None:
+    assert {"ridge", "prototypes"} <= set(HEADS)
+
+
+@each_head
+def test_a_head_needs_three_arguments_and_the_rest_are_named_options(head: Head) -> None:
+    first, *options = list(inspect.signature(head).parameters.values())[2:]
+    assert first.name == "labels"
+    for option in options:
+        assert option.kind is option.KEYWORD_ONLY
+        assert option.default is not option.empty
+
+
+@each_head
+@each_shape
+def test_the_order_of_the_support_does_not_matter(head: Head, n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot)
+    order = torch.randperm(n_way * n_shot, generator=torch.Generator().manual_seed(1))
+    expected = logits_of(head, support, query, labels)
+    actual = logits_of(head, support[:, order], query, labels[:, order])
+    torch.testing.assert_close(actual, expected)
+
+
+@each_head
+@each_shape
+def test_logits_follow_the_order_of_classes(head: Head, n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot)
+    order = torch.arange(n_way).roll(1)
+    expected = logits_of(head, support, query, labels)[..., order]
+    torch.testing.assert_close(logits_of(head, support, query, labels[..., order]), expected)
+
+
+@each_head
+@each_shape
+def test_a_batch_is_its_episodes_one_by_one(head: Head, n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot)
+    batched = logits_of(head, support, query, labels)
+    assert batched.shape == (3, 7, n_way)
+    for i in range(3):
+        here = slice(i, i + 1)
+        alone = logits_of(head, support[here], query[here], labels[here])
+        torch.testing.assert_close(batched[here], alone)
+
+
+@each_head
+@each_shape
+def test_each_query_is_classified_alone(head: Head, n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot)
+    expected = logits_of(head, support, query, labels)[:, 2:3]
+    torch.testing.assert_close(logits_of(head, support, query[:, 2:3], labels), expected)
+
+
+@each_head
+@each_shape
+def test_gradients_are_those_of_finite_differences(head: Head, n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot, n_episodes=1, n_query=2, n_features=3)
+    support.requires_grad_()
+    query.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s, q: logits_of(head, s, q, labels), (support, query))
+
+
+@each_head
+def test_inputs_are_left_as_they_were(head: Head) -> None:
+    support, query, labels = task(3, 4)
+    inputs = support @ support.mT, query @ support.mT, labels
+    before = [each.clone() for each in inputs]
+    head(*inputs)
+    assert all(torch.equal(now, then) for now, then in zip(inputs, before, strict=True))
+
+
+@each_head
+@each_shape
+def test_single_precision_is_kept_and_suffices(head: Head, n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot)
+    expected = logits_of(head, support, query, labels).float()
+    actual = logits_of(head, support.float(), query.float(), labels.float())
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@each_head
+@each_shape
+def test_queries_near_one_class_are_given_it(head: Head, n_way: int, n_shot: int) -> None:
+    support, _, labels = task(n_way, n_shot)
+    centres = 20 * torch.eye(n_way, 6, dtype=torch.float64)
+    scores = logits_of(head, support + labels @ centres, centres.expand(3, -1, -1), labels)
+    assert torch.equal(scores.argmax(-1), torch.arange(n_way).expand(3, -1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(regularization=st.floats(0.01, 1000), shape=st.sampled_from(SHAPES))
+def test_ridge_is_its_primal_form(regularization: float, shape: tuple[int, int]) -> None:
+    support, query, labels = task(*shape)
+    actual = ridge.logits(
+        support @ support.mT, query @ support.mT, labels, regularization=regularization
+    )
+    expected = primal_ridge(support, query, labels, regularization)
+    torch.testing.assert_close(actual, expected, rtol=1e-7, atol=1e-9)
+
+
+@each_shape
+def test_ridge_has_the_lambda_of_metaoptnet(n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot)
+    actual = logits_of(ridge.logits, support, query, labels)
+    torch.testing.assert_close(actual, primal_ridge(support, query, labels, 50.0))
+
+
+@each_shape
+def test_prototypes_are_nearest_class_means(n_way: int, n_shot: int) -> None:
+    support, query, labels = task(n_way, n_shot)
+    actual = logits_of(prototypes.logits, support, query, labels)
+    expected = -squared_distances(support, query, labels) / 2
+    assert torch.equal(actual.argmax(-1), expected.argmax(-1))
+    torch.testing.assert_close(actual - actual[..., :1], expected - expected[..., :1])
+
+
+def test_prototypes_of_unequal_classes_are_means_too() -> None:
+    support, query, _ = task(2, 3)
+    classes = torch.tensor([[0, 1, 1, 1, 1, 0], [1, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 0]])
+    labels = functional.one_hot(classes, 2).double()
+    actual = logits_of(prototypes.logits, support, query, labels)
+    expected = -squared_distances(support, query, labels) / 2
+    torch.testing.assert_close(actual - actual[..., :1], expected - expected[..., :1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_features", [1, 33])
+@pytest.mark.parametrize("n_images", [1, 2, 37, 511, 512, 513, 1024, 1025, 1537])
+def test_gram_is_exactly_symmetric(n_images: int, n_features: int, dtype: torch.dtype) -> None:
+    random = torch.Generator().manual_seed(n_images)
+    features = torch.randn(n_images, n_features, generator=random, dtype=torch.float64)
+    products = gram(features.to(dtype))
+    assert products.dtype == dtype
+    torch.testing.assert_close(products, (features @ features.T).to(dtype))
+    assert torch.equal(products, products.T)
+
+
+def test_one_hot_labels_a_support_grouped_by_class() -> None:
+    like = torch.empty(0, dtype=torch.float64)
+    labels = one_hot(3, 2, like)
+    assert labels.dtype == like.dtype
+    expected = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]]
+    assert labels.tolist() == [expected]
+
+
+def naive_count(head: Head, features: Tensor, episodes: Episodes, index: int) -> int:
+    """Right answers in one episode, from raw features, one query at a time."""
+    n_way, n_shot = episodes.support.shape[1:]
+    support = features[torch.from_numpy(episodes.support[index].reshape(-1))][None]
+    labels = torch.zeros(1, n_way * n_shot, n_way, dtype=features.dtype)
+    for place in range(n_way * n_shot):
+        labels[0, place, place // n_shot] = 1
+    count = 0
+    for way in range(n_way):
+        for image in episodes.query[index, way]:
+            scores = logits_of(head, support, features[None, image, None], labels)
+            count += int(scores.argmax()) == way
+    return count
+
+
+@pytest.mark.parametrize(
+    ("n_episodes", "n_way", "n_shot", "n_query"),
+    [
+        (1, 5, 1, 2),
+        (CHUNK - 1, 2, 2, 1),
+        (CHUNK, 3, 1, 2),
+        (CHUNK + 1, 3, 2, 1),
+        (2 * CHUNK + 3, 2, 1, 2),
+    ],
+)
+def test_correct_counts_what_a_loop_over_raw_features_counts(
+    n_episodes: int, n_way: int, n_shot: int, n_query: int
+) -> None:
+    random = np.random.default_rng(n_episodes)
+    labels = random.permutation(np.repeat(np.arange(6), 8))
+    centres = random.standard_normal((6, 4))
+    features = torch.from_numpy(centres[labels] + random.standard_normal((48, 4)))
+    episodes = sample(
+        labels,
+        n_way=n_way,
+        n_shot=n_shot,
+        n_query=n_query,
+        n_episodes=n_episodes,
+        seed=0,
+        stream="scoring",
+    )
+    counts = correct(gram(features), episodes, HEADS)
+    assert counts.keys() == HEADS.keys()
+    for name, head in HEADS.items():
+        expected = [naive_count(head, features, episodes, i) for i in range(n_episodes)]
+        assert counts[name].tolist() == expected
