@@ -1,10 +1,11 @@
 """The R2-D2 backbone has the published sizes, and its layers stand in the right order."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models.r2d2 import R2D2, build
@@ -24,17 +25,22 @@ def features_at(pixels: int, width: float) -> torch.Size:
     return features.shape
 
 
+def norm_of(block: nn.Sequential) -> nn.BatchNorm2d:
+    (norm,) = (layer for layer in block if isinstance(layer, nn.BatchNorm2d))
+    return norm
+
+
 def flattened_blocks(backbone: R2D2, features: Tensor) -> tuple[Tensor, Tensor]:
     """The third block's part of features of 32-pixel images, and the fourth's."""
-    channels = backbone.block3[1].num_features
-    return features[:, : channels * 4 * 4], features[:, channels * 4 * 4 :]
+    third = norm_of(backbone.block3).num_features * 4 * 4
+    return features[:, :third], features[:, third:]
 
 
 def silence(backbone: R2D2, value: float) -> None:
     """Let every batch norm of the last two blocks answer ``value``, whatever the images."""
     for block in (backbone.block3, backbone.block4):
-        torch.nn.init.zeros_(block[1].weight)
-        torch.nn.init.constant_(block[1].bias, value)
+        nn.init.zeros_(norm_of(block).weight)
+        nn.init.constant_(norm_of(block).bias, value)
 
 
 @pytest.mark.parametrize("width", [1, 0.5, 0.25])
@@ -42,10 +48,7 @@ def test_parameters_are_those_of_the_layers(width: float) -> None:
     with torch.device("meta"):
         backbone = build(width)
     channels = [3, *(int(width * full) for full in (96, 192, 384, 512))]
-    expected = sum(
-        9 * before * after + after + 2 * after
-        for before, after in zip(channels, channels[1:], strict=False)
-    )
+    expected = sum(9 * before * after + after + 2 * after for before, after in pairwise(channels))
     assert sum(each.numel() for each in backbone.parameters()) == expected
 
 
@@ -110,9 +113,9 @@ def test_training_drops_a_tenth_of_the_third_block_and_three_tenths_of_the_fourt
 
 
 def test_dropout_stands_before_the_fourth_block_too() -> None:
-    """With its fourth block's input dropped differently, even undropped features differ."""
+    """So the fourth block's features differ even without a dropout of their own."""
     backbone = R2D2(0.05)
-    backbone.block4[3].p = 0.0
+    backbone.block4[-1].eval()
     images = torch.randn(8, 3, 32, 32)
     first, second = (flattened_blocks(backbone, backbone(images))[1] for _ in range(2))
     assert not torch.equal(first, second)
