@@ -6,7 +6,9 @@ them moved.
 
 import json
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Experiment
@@ -17,6 +19,13 @@ Settings = dict[str, Any]
 # Digests are taken once, by the process that builds the graph; every process below it
 # inherits them and so compares what it runs with what was planned.
 FROZEN = "PIPELINE_DIGESTS"
+
+
+def run_this_code(root: str) -> None:
+    """Let all jobs run this interpreter and the code under ``root``, wherever they start."""
+    own = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": root}
+    for name, first in own.items():
+        os.environ[name] = os.pathsep.join(filter(None, [first, os.environ.get(name)]))
 
 
 def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:

@@ -5,7 +5,6 @@ OUT  experiment: the configuration, checked; RESULTS: where this scale's results
 """
 
 import os
-import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -14,9 +13,7 @@ from pipeline import jobs
 from pipeline.config_files import load
 from pipeline.errors import UserError
 
-# Jobs run this interpreter and this code, whatever PATH says and wherever they start.
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-os.environ["PYTHONPATH"] = workflow.basedir
+jobs.run_this_code(workflow.basedir)
 
 try:
     experiment = load(config)
@@ -60,3 +57,32 @@ def records(kind):
         f"{RESULTS}/{kind}/{dataset}/{run}/seed{seed}.json"
         for dataset, run, seed in experiment.trainings()
     ]
+
+
+def table_records(wildcards):
+    return [record for kind in jobs.TABLES[wildcards.table] for record in records(kind)]
+
+
+def raw(wildcards):
+    """The archive or folder to pack; generated images have none."""
+    if experiment.datasets[wildcards.dataset].source == "synthetic":
+        return []
+    return f"resources/raw/{wildcards.dataset}/archive"
+
+
+def own_copy(wildcards):
+    """Where the user's own copy lies, as an option of fetch.
+
+    A data set is what it is wherever it lies, so a new place makes nothing stale: of a value
+    that is no plain type Snakemake keeps no record.
+    """
+    path = experiment.datasets[wildcards.dataset].path
+    return [] if path is None else [Path("--path"), Path(path).expanduser().absolute()]
+
+
+def class_split(wildcards):
+    """The table of classes that a source reads beside its images."""
+    table = here(
+        f"pipeline/data/splits/{experiment.datasets[wildcards.dataset].source}.csv"
+    )
+    return table if os.path.exists(table) else []

@@ -7,14 +7,11 @@ OUT  results/<scale>/features/, evals/, measures/
 3. measure: how tightly the features cluster by class
 """
 
-
-def features(name="{split}"):
-    return f"{RESULTS}/features/{MODEL}/{name}"
-
-
-FEATURES = [
-    features(name)
-    for name in ("record.json", "novel.npy", "novel_labels.npy", "base.npy", "base_labels.npy")
+FEATURES = f"{RESULTS}/features/{MODEL}"
+FEATURE_ARRAYS = [
+    f"{FEATURES}/{split}{kind}.npy"
+    for split in ("novel", "base")
+    for kind in ("", "_labels")
 ]
 
 
@@ -22,63 +19,73 @@ rule embed:
     """Embed {wildcards.dataset} with {wildcards.run}, seed {wildcards.seed}"""
     input:
         weights=rules.train.output.weights,
-        data=packed(),
+        passport=PASSPORT,
+        arrays=ARRAYS,
     output:
-        FEATURES,
-    params:
-        settings=settings("embed"),
-        code=code("embed"),
+        record=f"{FEATURES}/record.json",
+        arrays=FEATURE_ARRAYS,
     log:
         f"logs/{SCALE}/embed/{MODEL}.log",
     benchmark:
         f"logs/{SCALE}/embed/{MODEL}.tsv"
+    conda:
+        "../environment.yaml"
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=60,
+    params:
+        settings=settings("embed"),
+        code=code("embed"),
     shell:
         "python -m pipeline embed --settings {params.settings:q} --code {params.code}"
-        " --weights {input.weights:q} --data $(dirname {input.data[0]:q})"
-        " --out $(dirname {output[0]:q}) --threads {threads} > {log:q} 2>&1"
+        " --weights {input.weights:q} --data $(dirname {input.passport:q})"
+        " --out $(dirname {output.record:q}) --threads {threads} > {log:q} 2>&1"
 
 
 rule evaluate:
     """Evaluate {wildcards.run} on {wildcards.dataset}, seed {wildcards.seed}"""
     input:
-        FEATURES,
+        record=rules.embed.output.record,
+        arrays=FEATURE_ARRAYS,
     output:
         f"{RESULTS}/evals/{MODEL}.json",
-    params:
-        settings=settings("evaluate"),
-        code=code("evaluate"),
     log:
         f"logs/{SCALE}/evaluate/{MODEL}.log",
     benchmark:
         f"logs/{SCALE}/evaluate/{MODEL}.tsv"
+    conda:
+        "../environment.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        settings=settings("evaluate"),
+        code=code("evaluate"),
     shell:
         "python -m pipeline evaluate --settings {params.settings:q} --code {params.code}"
-        " --features $(dirname {input[0]:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"
+        " --features $(dirname {input.record:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule measure:
     """Measure clustering of {wildcards.run} on {wildcards.dataset}, seed {wildcards.seed}"""
     input:
-        FEATURES,
+        record=rules.embed.output.record,
+        arrays=FEATURE_ARRAYS,
     output:
         f"{RESULTS}/measures/{MODEL}.json",
-    params:
-        settings=settings("measure"),
-        code=code("measure"),
     log:
         f"logs/{SCALE}/measure/{MODEL}.log",
     benchmark:
         f"logs/{SCALE}/measure/{MODEL}.tsv"
+    conda:
+        "../environment.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        settings=settings("measure"),
+        code=code("measure"),
     shell:
         "python -m pipeline measure --settings {params.settings:q} --code {params.code}"
-        " --features $(dirname {input[0]:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"
+        " --features $(dirname {input.record:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"

@@ -9,10 +9,6 @@ localrules:
     table,
 
 
-def table_records(wildcards):
-    return [record for kind in jobs.TABLES[wildcards.table] for record in records(kind)]
-
-
 rule table:
     """Render {wildcards.table}"""
     input:
@@ -20,14 +16,16 @@ rule table:
         published=here("pipeline/report/published.csv"),
     output:
         multiext(f"{RESULTS}/tables/{{table}}", ".md", ".tex", ".csv"),
-    params:
-        settings=settings("table"),
-        code=code("table"),
-        prefix=f"{RESULTS}/tables/{{table}}",
     log:
         f"logs/{SCALE}/table/{{table}}.log",
     benchmark:
         f"logs/{SCALE}/table/{{table}}.tsv"
+    conda:
+        "../environment.yaml"
+    params:
+        settings=settings("table"),
+        code=code("table"),
+        prefix=f"{RESULTS}/tables/{{table}}",
     shell:
         "python -m pipeline table --settings {params.settings:q} --code {params.code}"
         " --records {input.records:q} --out {params.prefix:q} > {log:q} 2>&1"

@@ -10,24 +10,27 @@ delete it when a job fails.
 rule train:
     """Train {wildcards.run} on {wildcards.dataset}, seed {wildcards.seed}"""
     input:
-        packed(),
+        passport=PASSPORT,
+        arrays=ARRAYS,
     output:
         weights=f"{RESULTS}/runs/{MODEL}/weights.safetensors",
         history=f"{RESULTS}/runs/{MODEL}/log.jsonl",
         record=f"{RESULTS}/runs/{MODEL}/record.json",
-    params:
-        settings=settings("train"),
-        code=code("train"),
-        state=f"{RESULTS}/state/{MODEL}",
     log:
         f"logs/{SCALE}/train/{MODEL}.log",
     benchmark:
         f"logs/{SCALE}/train/{MODEL}.tsv"
+    conda:
+        "../environment.yaml"
     resources:
         gpu=1,
         mem_mb=4000,
         runtime=1440,
+    params:
+        settings=settings("train"),
+        code=code("train"),
+        state=f"{RESULTS}/state/{MODEL}",
     shell:
         "exec python -m pipeline train --settings {params.settings:q} --code {params.code}"
-        " --data $(dirname {input[0]:q}) --out $(dirname {output.weights:q})"
+        " --data $(dirname {input.passport:q}) --out $(dirname {output.weights:q})"
         " --state {params.state:q} --threads {threads} > {log:q} 2>&1"

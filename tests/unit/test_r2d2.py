@@ -131,11 +131,23 @@ def test_evaluation_is_deterministic_and_each_image_stands_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
-def test_a_gradient_reaches_every_parameter() -> None:
+@pytest.mark.parametrize(("part", "blocks"), [(0, 3), (1, 4)], ids=["third", "fourth"])
+def test_a_gradient_reaches_every_parameter(part: int, blocks: int) -> None:
+    """From either part of the features, every parameter of the blocks up to it."""
     # In training mode batch norm cancels whatever the convolutions' biases do.
     backbone = R2D2(0.05).eval()
-    backbone(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    for name, parameter in backbone.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert (parameter.grad != 0).any(), name
+    features = flattened_blocks(backbone, backbone(torch.randn(4, 3, 32, 32)))
+    torch.autograd.backward(features[part].square().sum())
+    reached = {
+        name
+        for name, parameter in backbone.named_parameters()
+        if parameter.grad is not None and (parameter.grad != 0).any()
+    }
+    expected = {
+        f"block{k}.{layer}.{kind}"
+        for k in range(1, blocks + 1)
+        for layer in (0, 1)
+        for kind in ("weight", "bias")
+    }
+    assert reached == expected
+    assert all(p.grad is None or p.grad.isfinite().all() for p in backbone.parameters())

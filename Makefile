@@ -1,0 +1,46 @@
+# make demo   install, and run the whole workflow on generated images
+# make test   install, and run the linters and all tests
+# make bench  measure the speed of each part
+
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test bench lint install lock clean
+
+demo: install
+	snakemake --cores all
+	@echo "The tables are in results/demo/tables"
+
+test: install lint
+	pytest
+
+bench: install
+	python -m benchmarks
+
+lint: install
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+install: $(VENV)/installed
+
+# The environment is exactly the lock, every file checked by its hash; uv too comes from there.
+$(VENV)/installed: requirements.lock
+	python3 -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	touch $@
+
+# After a change of the dependencies in pyproject.toml; hosts are left out of the lock.
+lock:
+	uv pip compile --quiet pyproject.toml --extra dev --universal --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) results logs
