@@ -21,8 +21,7 @@ and names that module as one more entry. Nor are classes seen that register them
 
 import ast
 import builtins
-import gc
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
@@ -49,7 +48,6 @@ _DYNAMIC = {("eval",), ("exec",), ("globals",), ("locals",), ("sys", "modules")}
 # Fields of a syntax tree that say nothing about what the code does.
 _SILENT = {"ctx", "kind", "type_comment"}
 
-_EMPTY = "str ''"  # the canonical text of an empty string
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _Names = tuple[str, ...]  # a dotted name: ("stats", "mean")
 
@@ -183,7 +181,7 @@ class _Definition(NamedTuple):
 class _Module:
     """One file: its top-level names, and what acts when it is imported."""
 
-    def __init__(self, name: str, path: Path, siblings: Collection[str]) -> None:
+    def __init__(self, name: str, path: Path, siblings: Container[str]) -> None:
         """``siblings`` are the names of all modules of the package."""
         parent = name.rpartition(".")[0]
         self.name = name
@@ -225,8 +223,10 @@ class _Module:
         return found
 
     def _only_wraps(self, decorator: _Names) -> bool:
-        if not decorator or decorator[-1] in {"setter", "getter", "deleter"}:  # of a property
-            return bool(decorator)
+        if not decorator:
+            return False
+        if decorator[-1] in {"setter", "getter", "deleter"}:  # of a property
+            return True
         if decorator[0] not in self.definitions:
             return _is_builtin(decorator[0])
         origins = self.definitions[decorator[0]].origins
@@ -240,7 +240,6 @@ class _Scope:
     def __init__(self, seen_inside: "_Scope | None" = None) -> None:
         self.binds: dict[str, set[_Reference]] = {}  # to where a name is imported from
         self.uses: set[_Names] = set()
-        self.elsewhere: set[str] = set()  # declared global or nonlocal
         self.seen_inside = seen_inside or self  # functions in a class look past the class
 
 
@@ -248,7 +247,7 @@ class _Statement(ast.NodeVisitor):
     """One top-level statement: what it says, binds and refers to."""
 
     def __init__(self, node: ast.stmt, module: _Module) -> None:
-        self.text = canonical(node)
+        self.text = _canonical(node)
         self.acts = False  # on import, apart from what its decorators do
         self.decorators: list[_Names] = []
         self.runs: set[_Reference] = set()  # by its imports
@@ -267,7 +266,7 @@ class _Statement(ast.NodeVisitor):
         yield
         self._scope = outer
         for names in scope.uses:
-            if names[0] in scope.binds and names[0] not in scope.elsewhere:
+            if names[0] in scope.binds:
                 self.references |= {origin.dot(names[1:]) for origin in scope.binds[names[0]]}
                 if is_class:  # in ``fit = staticmethod(fit)`` the second is the module's
                     self.hints.add(names)
@@ -290,7 +289,7 @@ class _Statement(ast.NodeVisitor):
     visit_Assert = visit_Delete = visit_Raise = _act
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        if not isinstance(node.value, ast.Constant):
+        if not _is_idle(node):
             self._act(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
@@ -319,12 +318,8 @@ class _Statement(ast.NodeVisitor):
         else:
             self.generic_visit(node)
 
-    def _declare(self, node: ast.Global | ast.Nonlocal) -> None:
-        self._scope.elsewhere.update(node.names)
-        if isinstance(node, ast.Global):
-            self.uses.update((name,) for name in node.names)
-
-    visit_Global = visit_Nonlocal = _declare
+    def visit_Global(self, node: ast.Global) -> None:
+        self.uses.update((name,) for name in node.names)
 
     def _capture(self, node: ast.AST) -> None:
         if name := getattr(node, "rest" if isinstance(node, ast.MatchMapping) else "name"):
@@ -389,7 +384,7 @@ class _Statement(ast.NodeVisitor):
             self._bind(bound, _Reference(alias.name if alias.asname else bound))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        source = self._absolute("." * node.level + (node.module or ""))
+        source = _absolute("." * node.level + (node.module or ""), self._module.package)
         self._run(source, node.lineno)
         for alias in node.names:
             if f"{source}.{alias.name}" in self._module.siblings:
@@ -400,18 +395,16 @@ class _Statement(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         self.generic_visit(node)
         if _dotted(node.func)[-1:] in {("import_module",), ("__import__",)}:
-            match node.args:
-                case [ast.Constant(value=str(name)), *_]:
-                    self._run(self._absolute(name), node.lineno)
-                    self.references.add(_Reference(self._absolute(name)))
+            arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+            match [getattr(argument, "value", None) for argument in arguments]:
+                case [str(name), str(package), *_]:
+                    self._import(_absolute(name, package), node.lineno)
+                case [str(name), *_]:
+                    self._import(_absolute(name, self._module.package), node.lineno)
 
-    def _absolute(self, name: str) -> str:
-        """The full name of a module that may be named relative to this one, as ``..files`` is."""
-        local = name.lstrip(".")
-        if local == name:
-            return name
-        package = self._module.package.rsplit(".", len(name) - len(local) - 1)[0]
-        return f"{package}.{local}" if local else package
+    def _import(self, name: str, line: int) -> None:
+        self._run(name, line)
+        self.references.add(_Reference(name))
 
     def _run(self, name: str, line: int) -> None:
         """Note that a module is imported here."""
@@ -425,32 +418,34 @@ class _Statement(ast.NodeVisitor):
         runs.add(_Reference(name, (ON_IMPORT,)))
 
 
-def canonical(node: object) -> str:
+def _canonical(node: object) -> str:
     """A syntax tree as text on which all versions of Python agree, unlike on ``ast.dump``'s.
 
-    Empty fields are left out, since newer versions add fields; strings that stand as
-    statements are left out, since they are docstrings.
+    Empty fields are left out, since newer versions add fields; so are constants that stand as
+    statements, which are docstrings or do nothing.
     """
     if isinstance(node, ast.Constant):
         return f"{type(node.value).__name__} {node.value!a}"
     if isinstance(node, ast.JoinedStr):  # Python 3.12 ends the format of f"{x:{width}}" with ""
-        parts = [canonical(part) for part in node.values]
-        return f"JoinedStr({' '.join([part for part in parts if part != _EMPTY])})"
+        return f"JoinedStr{_canonical([part for part in node.values if not _is_empty(part)])}"
     if isinstance(node, ast.AST):
         text = type(node).__name__ + "("
         for name in node._fields:
             value = getattr(node, name)
             if value is not None and value != [] and name not in _SILENT:
-                text += f"{name}={canonical(value)} "
+                text += f"{name}={_canonical(value)} "
         return text + ")"
     if isinstance(node, list):
-        return f"[{' '.join([canonical(item) for item in node if not _is_docstring(item)])}]"
+        return f"[{' '.join([_canonical(item) for item in node if not _is_idle(item)])}]"
     return ascii(node)
 
 
-def _is_docstring(node: object) -> bool:
-    constant = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+def _is_idle(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_empty(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""
 
 
 def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -478,6 +473,15 @@ def _is_builtin(name: str) -> bool:
     return hasattr(builtins, name) or name.startswith("__")  # every module has a __file__
 
 
+def _absolute(name: str, package: str) -> str:
+    """The full name of a module that may be named relative to a package, as ``..files`` is."""
+    local = name.lstrip(".")
+    if local == name:
+        return name
+    parent = package.rsplit(".", len(name) - len(local) - 1)[0]
+    return f"{parent}.{local}" if local else parent
+
+
 def _find_modules(root: Path, package: str) -> dict[str, Path]:
     paths = {}
     for path in (root / package).rglob("*.py"):
@@ -487,16 +491,11 @@ def _find_modules(root: Path, package: str) -> dict[str, Path]:
 
 
 def _parse(path: Path) -> ast.Module:
-    collects = gc.isenabled()
-    gc.disable()  # the collector would walk the growing tree over and over, for half of the time
     try:
         return ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:
         line, reason = getattr(error, "lineno", None) or 1, getattr(error, "msg", error)
         raise UserError(f"{path}:{line}: this is not Python: {reason}. Mend the file.") from error
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _hash(parts: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data.episodes import Episodes
+from pipeline.errors import UserError
 
 # (support_gram, query_support, labels) to logits; see pipeline.heads.ridge.
 Head = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -27,6 +28,9 @@ def gram(features: Tensor) -> Tensor:
         rows = features[i : i + step]
         for j in range(i, n, step):
             block = rows @ features[j : j + step].T
+            if j == i:
+                # A product's two orders may round differently.
+                block = block.tril() + block.tril(-1).T
             result[i : i + step, j : j + step] = block
             if j > i:
                 result[j : j + step, i : i + step] = block.T
@@ -53,6 +57,11 @@ def correct(products: Tensor, episodes: Episodes, heads: dict[str, Head]) -> dic
     -------
     dict
         Per head (episode,) counts out of way * query.
+
+    Raises
+    ------
+    UserError
+        If a head's logits are not finite: nothing could be said of its accuracy.
     """
     n_episodes, n_way, n_shot = episodes.support.shape
     n_query = episodes.query.shape[-1]
@@ -61,6 +70,7 @@ def correct(products: Tensor, episodes: Episodes, heads: dict[str, Head]) -> dic
     truth = torch.arange(n_way, device=products.device).repeat_interleave(n_query)
     labels = one_hot(n_way, n_shot, products)
     counts: dict[str, list[Tensor]] = {name: [] for name in heads}
+    finite = {name: torch.ones((), dtype=torch.bool, device=products.device) for name in heads}
     for start in range(0, n_episodes, CHUNK):
         rows = support[start : start + CHUNK]
         support_gram = _gather(products, rows, rows)
@@ -69,6 +79,10 @@ def correct(products: Tensor, episodes: Episodes, heads: dict[str, Head]) -> dic
         for name, head in heads.items():
             scores = head(support_gram, query_support, labels.expand(len(rows), -1, -1))
             counts[name].append((scores.argmax(-1) == truth).sum(-1))
+            finite[name] &= scores.isfinite().all()
+    for name, fine in finite.items():
+        if not fine:
+            raise UserError(f"the {name} head: logits are not finite; are the features too large?")
     return {name: torch.cat(parts) for name, parts in counts.items()}
 
 

@@ -22,8 +22,8 @@ def ratio(features: Tensor, epsilon: float = 0.0) -> Tensor:
     Returns
     -------
     Tensor
-        (...,), in [0, inf); at most 4 for two classes of two images when epsilon is 0 and
-        the features are in general position: there, 4 is the limit of equal class centres.
+        (...,), in [0, inf). Two classes of two images with equal centres tend to 4 as
+        features grow many.
     """
     n_classes, n_images = features.shape[-3:-1]
     centres = features.mean(-2, keepdim=True)
@@ -59,4 +59,4 @@ def penalty(features: Tensor, form: Literal["printed", "released"]) -> Tensor:
     """
     if form == "released":
         return per_pair(features).mean()
-    return ratio(features.flatten(0, 1))
+    return ratio(features.flatten(0, 1), EPSILON)

@@ -20,10 +20,10 @@ def printed(features: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        (pair,) in [0, 1] by the triangle inequality.
+        (pair,) in [0, 1] by the triangle inequality; 0 where all four images coincide.
     """
     change, total = _norms(features)
-    return change / total
+    return change / total.where(total > 0, 1.0)
 
 
 def released(features: Tensor) -> Tensor:

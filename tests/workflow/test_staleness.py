@@ -1,0 +1,377 @@
+"""Only what is stale: what an edit makes snakemake run again, and what it does not.
+
+Nothing is computed here. The files of a finished demo are dummies for which snakemake holds true
+metadata. Each case edits a copy, and the files that snakemake would make anew must be those that
+the edit can change: no more, no fewer.
+"""
+
+import ast
+import json
+import os
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import config_files, jobs
+from pipeline.__main__ import main
+
+Edit = Callable[[Any], None]
+
+# Patterns of files. A star reaches over folders.
+DEMO = "results/demo"
+FEATURES, EVALS, MEASURES = f"{DEMO}/features/*", f"{DEMO}/evals/*", f"{DEMO}/measures/*"
+OF_MODELS = [f"{DEMO}/runs/*", FEATURES, EVALS, MEASURES]
+TABLES = f"{DEMO}/tables/*"
+TABLE_2, TABLE_3 = f"{DEMO}/tables/table2.*", f"{DEMO}/tables/table3.*"
+REGULARIZERS = f"{DEMO}/tables/regularizers.*"
+
+
+def of_run(run: str) -> str:
+    """All that is made of a run, on every data set."""
+    return f"{DEMO}/*/{run}/seed*"
+
+
+def pretend(project) -> None:
+    """Make every file of the workflow, and let snakemake believe that it made them."""
+    for name in project.files():
+        file = project / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{name}\n")
+    project.snakemake("--touch", "--forceall", "--cores", "1")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, checkout):
+    """A finished demo."""
+    project = checkout(tmp_path_factory.mktemp("staleness") / "a finished demo")
+    pretend(project)
+    return project
+
+
+@pytest.fixture
+def project(tmp_path, finished):
+    """A copy of it to edit: another folder, the same files and times."""
+    return finished.copy(tmp_path / "a copy")
+
+
+def stale(project) -> set[str]:
+    return {name for name, pending in project.files().items() if pending}
+
+
+def assert_stale(project, patterns: list[str]) -> None:
+    """Exactly the files that match are stale; a pattern that matches none is a mistake."""
+    files = project.files()
+    expected = [{name for name in files if fnmatchcase(name, pattern)} for pattern in patterns]
+    assert all(expected), f"one of {patterns} matches no file"
+    assert {name for name in files if files[name]} == set().union(*expected)
+
+
+# Edits of files
+
+
+def appended(file: str, text: str) -> Edit:
+    def edit(project) -> None:
+        with (project / file).open("a") as stream:
+            stream.write(text)
+
+    return edit
+
+
+def replaced(file: str, old: str, new: str) -> Edit:
+    """Replace the one match of a regular expression."""
+
+    def edit(project) -> None:
+        text, count = re.subn(old, new, (project / file).read_text(), flags=re.MULTILINE)
+        assert count == 1, f"{old} matches {count} times in {file}"
+        (project / file).write_text(text)
+
+    return edit
+
+
+def changed(module: str, function: str) -> Edit:
+    """Add a statement to a function, or to ``Class.method``."""
+
+    def edit(project) -> None:
+        tree = ast.parse((project / module).read_text())
+        place: Any = tree
+        for name in function.split("."):
+            place = next(node for node in place.body if getattr(node, "name", None) == name)
+        place.body[-1:-1] = ast.parse("changed = True").body
+        (project / module).write_text(ast.unparse(tree))
+
+    return edit
+
+
+def dated_back(module: str, function: str) -> Edit:
+    """Change a function and set the file's clock back, as a checkout or a copy may."""
+
+    def edit(project) -> None:
+        before = (project / module).stat()
+        changed(module, function)(project)
+        os.utime(project / module, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    return edit
+
+
+def configured(changes: dict[str, Any], file: str = "config.yaml") -> Edit:
+    return lambda project: project.configure(changes, file)
+
+
+def commented(project) -> None:
+    """Comments, docstrings and blank lines."""
+    for file in (project / "pipeline").rglob("*.py"):
+        text = re.sub(
+            r"^((?:class|def) .*:)$",
+            r'\1\n\n    # A comment.\n    """A docstring."""\n',
+            file.read_text(),
+            flags=re.MULTILINE,
+        )
+        file.write_text(f"{text}\n# The end.\n")
+
+
+def reformatted(project) -> None:
+    """Every module as the parser sees it: no comment, another layout."""
+    for file in (project / "pipeline").rglob("*.py"):
+        file.write_text(ast.unparse(ast.parse(file.read_text())))
+
+
+def aged(project) -> None:
+    """Everything newer than what is made of it, its content as it was."""
+    folders = ["tables", "evals", "measures", "features", "runs"]
+    for hour, part in enumerate([f"{DEMO}/{name}" for name in folders] + ["resources", "pipeline"]):
+        time = 1_000_000_000 + 3600 * hour
+        for file in (project / part).rglob("*"):
+            os.utime(file, times=(time, time))
+
+
+def reordered(project) -> None:
+    """The configuration in alphabetical order, without comments."""
+    for file in [project / "config.yaml", project / "scales/demo.yaml"]:
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()), sort_keys=True))
+
+
+def other_resources(project) -> None:
+    """What jobs need, where they log, and what conda would install for them."""
+    for file in (project / "rules").glob("*.smk"):
+        text = re.sub(r"(mem_mb|runtime|threads)(=|: )\d+", r"\1\g<2>77", file.read_text())
+        file.write_text(f"# A comment.\n{text.replace('logs/', 'logs/new/')}")
+    appended("environment.yaml", "  - another >=1\n")(project)
+
+
+def new_module(project) -> None:
+    (project / "pipeline/training/warmup.py").write_text("def warm_up():\n    return 1\n")
+    replaced(
+        "pipeline/training/loop.py",
+        r"^( *)packed = Packed.open\(data\)$",
+        r"\g<0>\n\1from pipeline.training.warmup import warm_up\n\1warm_up()",
+    )(project)
+
+
+HARMLESS = {
+    "comments, docstrings and blank lines": commented,
+    "another layout of every module": reformatted,
+    "newer files with the content of the old ones": aged,
+    "a helper that nobody calls": appended("pipeline/training/loop.py", "\ndef helper(): ...\n"),
+    "a data set that is not used": changed("pipeline/data/cifar_fs.py", "source"),
+    "the place of a data set that is not used": configured({"datasets.cifar_fs.path": "/data"}),
+    "another order of the configuration": reordered,
+    "resources, logs and environments of the rules": other_resources,
+}
+
+EDITS = {
+    # of code
+    "a head": (
+        changed("pipeline/heads/ridge.py", "logits"),
+        [of_run("r2d2_ridge"), EVALS, TABLES],
+    ),
+    "a head that nothing trains with": (
+        dated_back("pipeline/heads/prototypes.py", "logits"),
+        [EVALS, TABLE_3, REGULARIZERS],
+    ),
+    "a regularizer": (
+        changed("pipeline/regularizers/feature_clustering.py", "ratio"),
+        [of_run("r2d2_classical_fc"), MEASURES, TABLES],
+    ),
+    "the part of a regularizer that only training uses": (
+        changed("pipeline/regularizers/feature_clustering.py", "penalty"),
+        [of_run("r2d2_classical_fc"), TABLES],
+    ),
+    "classical training": (
+        changed("pipeline/training/classical.py", "Training.step"),
+        [of_run("r2d2_classical*"), TABLES],
+    ),
+    "episodic training": (
+        changed("pipeline/training/episodic.py", "Training.step"),
+        [of_run("r2d2_ridge"), TABLES],
+    ),
+    "a constant of the training loop": (
+        replaced("pipeline/training/loop.py", r"^LOGGED = \d+", "LOGGED = 7"),
+        [*OF_MODELS, TABLES],
+    ),
+    "a new module that the training loop calls": (new_module, [*OF_MODELS, TABLES]),
+    "the backbone": (changed("pipeline/models/r2d2.py", "R2D2.forward"), [*OF_MODELS, TABLES]),
+    "how features are written": (
+        changed("pipeline/analysis/embedding.py", "embed"),
+        [FEATURES, EVALS, MEASURES, TABLES],
+    ),
+    "how episodes are drawn": (
+        changed("pipeline/data/episodes.py", "sample"),
+        [of_run("r2d2_ridge"), EVALS, MEASURES, TABLES],
+    ),
+    "the generated images": (changed("pipeline/data/synthetic.py", "source"), ["*"]),
+    "the renderer of table 3": (changed("pipeline/report/tables/table3.py", "write"), [TABLE_3]),
+    "the renderer of all tables": (changed("pipeline/report/render.py", "latex"), [TABLES]),
+    "the paper's numbers": (
+        replaced("pipeline/report/published.csv", r"^(table2,R2-D2-M,.*),1.29,", r"\1,1.3,"),
+        [TABLES],
+    ),
+    # of the configuration
+    "a value of one run": (
+        configured({"runs.r2d2_classical.training.lr": 0.02}),
+        [of_run("r2d2_classical"), TABLES],
+    ),
+    "two values of one run, swapped": (
+        configured(
+            {
+                "runs.r2d2_classical.training.momentum": 0.0005,
+                "runs.r2d2_classical.training.weight_decay": 0.9,
+            }
+        ),
+        [of_run("r2d2_classical"), TABLES],
+    ),
+    "one more run": (
+        configured(
+            {
+                "runs.r2d2_slow": {
+                    "datasets": ["cifar_fs"],
+                    "backbone": "r2d2",
+                    "training": {"algorithm": "classical", "lr": 0.001},
+                }
+            }
+        ),
+        [of_run("r2d2_slow"), TABLES],
+    ),
+    "one more seed": (
+        configured({"seeds": 2}, "scales/demo.yaml"),
+        [f"{DEMO}/*/seed1*", TABLES],
+    ),
+    "the budget of an algorithm": (
+        configured({"algorithms.episodic.steps": 99}, "scales/demo.yaml"),
+        [of_run("r2d2_ridge"), TABLES],
+    ),
+    "an option of a head": (
+        configured({"heads.ridge.regularization": 10.0}),
+        [of_run("r2d2_ridge"), EVALS, TABLES],
+    ),
+    "how many episodes are evaluated": (
+        configured({"evaluation.n_episodes": 999}, "scales/demo.yaml"),
+        [EVALS, TABLE_3, REGULARIZERS],
+    ),
+    "how many pairs are measured": (
+        configured({"measurement.n_pairs": 999}, "scales/demo.yaml"),
+        [MEASURES, TABLE_2, REGULARIZERS],
+    ),
+    "one data set": (
+        configured({"datasets.synthetic_mini_imagenet.seed": 1}),
+        [
+            "resources/packed/synthetic_mini_imagenet/*",
+            f"{DEMO}/*/synthetic_mini_imagenet/*",
+            TABLES,
+        ],
+    ),
+}
+
+
+def test_nothing_is_to_be_done_after_a_finished_demo(finished):
+    assert "Nothing to be done" in finished.snakemake("-n")
+
+
+def test_nothing_is_to_be_done_in_a_copy_with_new_times(finished, tmp_path):
+    assert stale(finished.copy(tmp_path / "a clone", times=False)) == set()
+
+
+@pytest.mark.parametrize("edit", HARMLESS.values(), ids=HARMLESS)
+def test_harmless(edit, project):
+    edit(project)
+    assert stale(project) == set()
+
+
+@pytest.mark.parametrize(("edit", "expected"), EDITS.values(), ids=EDITS)
+def test_edit_of(edit, expected, project):
+    edit(project)
+    assert_stale(project, expected)
+
+
+def test_a_dry_run_announces_what_is_stale(project):
+    changed("pipeline/report/tables/table3.py", "write")(project)
+    announced = re.findall(r"^ +output: (.*)$", project.snakemake("-n"), flags=re.MULTILINE)
+    assert {name for line in announced for name in line.split(", ")} == stale(project)
+
+
+def test_own_copy_of_a_data_set(checkout, tmp_path):
+    """A data set is what it holds, wherever it lies; its class split is part of it."""
+    project = checkout(tmp_path / "own data")
+    project.configure({"scale": "small", "datasets.cifar_fs.path": "/data/cifar100.zip"})
+    pretend(project)
+    project.configure({"datasets.cifar_fs.path": "/elsewhere/cifar100.zip"})
+    assert stale(project) == set()
+    appended("pipeline/data/splits/cifar_fs.csv", "\n")(project)
+    assert_stale(project, ["resources/packed/*", "results/small/*"])
+
+
+# The two ends of the chain: every rule hands the digest on, and every verb compares it.
+
+
+def rules(project) -> dict[str, str]:
+    """The text of each rule that runs Python."""
+    text = "\n".join(file.read_text() for file in (project / "rules").glob("*.smk"))
+    _, *parts = re.split(r"^rule (\w+):$", text, flags=re.MULTILINE)
+    found = dict(zip(parts[::2], parts[1::2], strict=True))
+    return {name: rule for name, rule in found.items() if "python -m pipeline" in rule}
+
+
+def test_every_rule_carries_settings_and_code(finished):
+    found = rules(finished)
+    # A download is checked by its hash, whatever code made it.
+    del found["fetch"]
+    assert found.keys() == jobs.VERBS
+    for verb, rule in found.items():
+        assert f'settings=settings("{verb}"),' in rule
+        assert f'code=code("{verb}"),' in rule
+        command = f"python -m pipeline {verb} --settings {{params.settings:q}} --code {{params.code}}"
+        assert command in rule
+
+
+ARGUMENTS = {
+    "pack": ["--out", "made"],
+    "train": ["--data", "data", "--out", "made", "--state", "state"],
+    "embed": ["--weights", "weights", "--data", "data", "--out", "made"],
+    "evaluate": ["--features", "features", "--out", "made"],
+    "measure": ["--features", "features", "--out", "made"],
+    "table": ["--records", "record.json", "--out", "made"],
+}
+
+
+@pytest.mark.parametrize("verb", sorted(jobs.VERBS))
+def test_a_job_refuses_code_that_changed_after_planning(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    experiment = config_files.load({"scale": "demo"})
+    dataset, run, seed = experiment.trainings()[0]
+    names: dict[str, Any] = {"dataset": dataset, "run": run, "seed": seed}
+    if verb == "pack":
+        names = {"dataset": dataset}
+    elif verb == "table":
+        names = {"table": "table3"}
+    settings = jobs.settings(experiment, verb, **names)
+    arguments = [verb, "--settings", json.dumps(settings), "--code", "0000", *ARGUMENTS[verb]]
+    assert main(arguments) == 1
+    assert re.fullmatch(
+        "error: the code of this job changed after the workflow was planned "
+        rf"\(it is {jobs.code(verb, settings)} now, was 0000\); run snakemake again\n",
+        capsys.readouterr().err,
+    )
+    assert list(tmp_path.iterdir()) == []
