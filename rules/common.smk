@@ -5,7 +5,6 @@ OUT  experiment: the configuration, checked; RESULTS: where this scale's results
 """
 
 import os
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -70,14 +69,14 @@ def raw(wildcards):
     return f"resources/raw/{wildcards.dataset}/archive"
 
 
-def own_copy(wildcards):
+def own_copy(wildcards, output):
     """Where the user's own copy lies, as an option of fetch.
 
-    A data set is what it is wherever it lies, so a new place makes nothing stale: of a value
-    that is no plain type Snakemake keeps no record.
+    A data set is what it is wherever it lies, so a new place makes nothing stale: of a
+    parameter that asks for the output Snakemake keeps no record.
     """
     path = experiment.datasets[wildcards.dataset].path
-    return [] if path is None else [Path("--path"), Path(path).expanduser().absolute()]
+    return [] if path is None else ["--path", os.path.abspath(os.path.expanduser(path))]
 
 
 def class_split(wildcards):
