@@ -161,20 +161,21 @@ def test_a_diverged_run_is_an_error(tiny_settings, packed, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_golden_losses(tiny_settings, packed, tmp_path):
-    """A refactoring must not change a training; 1e-4 leaves room for other builds of torch."""
-    golden = {
-        "r2d2_classical": [],
-        "r2d2_classical_fc": [],
-        "r2d2_classical_hv": [],
-        "r2d2_ridge": [],
-    }
-    for run, expected in golden.items():
-        settings = tiny_settings(run, steps=20, validations=1)
-        train(settings, packed, tmp_path / run)
-        log = (tmp_path / run / "out" / "log.jsonl").read_text().splitlines()
-        losses = [entry["loss"] for entry in map(json.loads, log) if "loss" in entry]
-        assert losses[::5] == pytest.approx(expected, rel=1e-4), run
+GOLDEN = {
+    "r2d2_classical": [4.47141, 4.14072, 4.55803, 4.47517],
+    "r2d2_classical_fc": [8.35361, 8.08083, 8.9826, 9.26519],
+    "r2d2_classical_hv": [6.52979, 6.13398, 6.56125, 6.45322],
+    "r2d2_ridge": [1.58842, 1.57233, 1.56349, 1.57004],
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_losses_of_20_steps_are_those_they_always_were(run, tiny_settings, packed, tmp_path):
+    """A refactoring changes no training; the tolerance is for other processors and builds."""
+    train(tiny_settings(run, steps=20, validations=1), packed, tmp_path)
+    log = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    losses = [entry["loss"] for entry in map(json.loads, log) if "loss" in entry]
+    assert losses[4::5] == pytest.approx(GOLDEN[run], rel=1e-3)
 
 
 def test_learning_rate_schedules_are_those_of_the_sources():

@@ -342,7 +342,9 @@ def test_every_rule_carries_settings_and_code(finished):
     for verb, rule in found.items():
         assert f'settings=settings("{verb}"),' in rule
         assert f'code=code("{verb}"),' in rule
-        command = f"python -m pipeline {verb} --settings {{params.settings:q}} --code {{params.code}}"
+        command = (
+            f"python -m pipeline {verb} --settings {{params.settings:q}} --code {{params.code}}"
+        )
         assert command in rule
 
 
