@@ -29,12 +29,13 @@ lint: install
 install: $(VENV)/installed
 
 # The environment is exactly the lock, every file checked by its hash; uv too comes from there.
+# Compiled at once, since each job of the workflow starts an interpreter.
 $(VENV)/installed: requirements.lock
 	python3 -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || python3 -m venv $(VENV)
 	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	touch $@
 
 # After a change of the dependencies in pyproject.toml; hosts are left out of the lock.

@@ -41,6 +41,8 @@ def pretend(project) -> None:
         file = project / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{name}\n")
+        if file.match("packed/*/base.npy"):  # beyond what snakemake compares if not told to
+            os.truncate(file, 1_500_000)
     project.snakemake("--touch", "--forceall", "--cores", "1")
 
 

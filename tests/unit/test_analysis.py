@@ -1,0 +1,379 @@
+"""From weights to numbers: features, few-shot accuracy and clustering of one tiny model."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from pipeline import config_files, jobs, records
+from pipeline.analysis import evaluation
+from pipeline.analysis.clustering import class_pairs, measure, printed_r_fc
+from pipeline.analysis.embedding import Features, embed
+from pipeline.analysis.evaluation import evaluate
+from pipeline.data.episodes import Episodes, sample
+from pipeline.data.packed import Packed
+from pipeline.errors import UserError
+from pipeline.machine import describe, prepare
+from pipeline.models import r2d2
+from pipeline.training import loop
+
+CPU = torch.device("cpu")
+WIDTH = 0.05
+N_PAIRS = 40
+TINY: dict[str, Any] = {
+    "datasets": {
+        "tiny": {
+            "source": "synthetic",
+            "stands_for": "cifar_fs",
+            "image_size": 16,
+            "images_per_class": 20,
+        }
+    },
+    "roles": {"cifar_fs": "tiny"},
+    "width": {"r2d2": WIDTH},
+    "runs": {
+        "r2d2_classical": {"training": {"steps": 2, "validations": 1}},
+        "r2d2_classical_hv": {"training": {"steps": 2, "validations": 1, "normalise": False}},
+        "r2d2_ridge": {"training": {"n_shot": 3, "n_query": 3}},
+    },
+    "evaluation": {"n_episodes": 30, "n_query": 4},
+    "measurement": {"n_pairs": N_PAIRS, "base_images_per_class": 3},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    prepare("cpu", 1)
+
+
+def settings(verb: str, run: str = "r2d2_classical", **changes: Any) -> dict[str, Any]:
+    experiment = config_files.load(config_files.merged(TINY, changes))
+    return jobs.settings(experiment, verb, dataset="tiny", run=run, seed=0)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model and its features."""
+
+    run: str
+    weights: Path
+    features: Path
+
+
+@pytest.fixture(scope="module")
+def model(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
+    """Trains each run once, two steps long, and embeds with it."""
+    made: dict[str, Model] = {}
+
+    def trained(run: str) -> Model:
+        if run not in made:
+            folder = tmp_path_factory.mktemp(run)
+            loop.train(settings("train", run), "digest", packed, folder, folder / "state", CPU)
+            made[run] = Model(run, folder / "weights.safetensors", folder / "features")
+            embed(
+                settings("embed", run), "digest", made[run].weights, packed, made[run].features, CPU
+            )
+        return made[run]
+
+    return trained
+
+
+def first_indices(packed: Packed, split: str, n: int) -> NDArray[np.int64]:
+    """Where the first images of each class are; they stand together, classes in order."""
+    each = packed.passport.images_per_class
+    starts = each * np.arange(len(packed.passport.classes[split]))
+    return (starts[:, None] + np.arange(n)).ravel()
+
+
+# Embedding
+
+
+@pytest.mark.parametrize("run", ["r2d2_classical", "r2d2_classical_hv"])
+@pytest.mark.parametrize(("split", "n"), [("novel", 20), ("base", 3)])
+def test_features_are_the_backbones_one_image_at_a_time(
+    split: str, n: int, run: str, model: Callable[[str], Model], packed: Path
+) -> None:
+    """Of normalised images where the run says so, of pixels in [0, 1] otherwise."""
+    images = Packed.open(packed)
+    chosen = first_indices(images, split, n)
+    features, labels = Features(model(run).features).split(split)
+    assert features.dtype == torch.float32
+    assert labels.tolist() == images.labels(split)[chosen].tolist()
+    assert len(features) == len(chosen)
+
+    backbone = r2d2.build(WIDTH).eval()
+    weights = load_file(model(run).weights)
+    backbone.load_state_dict({name: weights[f"backbone.{name}"] for name in backbone.state_dict()})
+    mean = std = None
+    if run == "r2d2_classical":
+        mean, std = images.passport.channel_mean, images.passport.channel_std
+    for place in range(0, len(chosen), 7):
+        pixels = images.images(split)[chosen[place]] / 255
+        if mean is not None:
+            pixels = (pixels - mean) / std
+        alone = torch.from_numpy(pixels.transpose(2, 0, 1)[None]).float()
+        with torch.no_grad():
+            torch.testing.assert_close(features[place], backbone(alone)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_runs_have_features_of_their_own(model: Callable[[str], Model]) -> None:
+    one, other = (
+        Features(model(run).features).split("novel")[0]
+        for run in ("r2d2_classical", "r2d2_classical_hv")
+    )
+    assert one.shape == other.shape
+    assert not torch.allclose(one, other)
+
+
+def test_all_images_are_embedded_where_no_number_is_given(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    every = settings("embed", measurement={"base_images_per_class": None})
+    trained = model("r2d2_classical")
+    embed(every, "digest", trained.weights, packed, tmp_path, CPU)
+    images = Packed.open(packed)
+    features, labels = Features(tmp_path).split("base")
+    assert labels.tolist() == images.labels("base").tolist()
+    few = Features(trained.features).split("base")[0]
+    torch.testing.assert_close(features[first_indices(images, "base", 3)], few)
+
+
+def test_embedding_again_gives_the_same_bytes(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    trained = model("r2d2_classical")
+    embed(settings("embed"), "digest", trained.weights, packed, tmp_path, CPU)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {
+        "record.json", "base.npy", "base_labels.npy", "novel.npy", "novel_labels.npy"
+    }  # fmt: skip
+    for name in names - {"record.json"}:
+        assert (tmp_path / name).read_bytes() == (trained.features / name).read_bytes()
+
+
+def test_every_record_says_which_images_and_weights_it_is_of(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    trained = model("r2d2_classical")
+    evaluate(settings("evaluate"), "digest", trained.features, tmp_path / "evaluation.json", CPU)
+    measure(settings("measure"), "digest", trained.features, tmp_path / "measurement.json", CPU)
+    made: dict[str, tuple[records.Kind, Path]] = {
+        "embed": ("features", trained.features / "record.json"),
+        "evaluate": ("evaluation", tmp_path / "evaluation.json"),
+        "measure": ("measurement", tmp_path / "measurement.json"),
+    }
+    for verb, (kind, path) in made.items():
+        record = records.read(path, kind)
+        assert record.sources == {
+            "images": Packed.open(packed).passport.fingerprint,
+            "weights": hashlib.sha256(trained.weights.read_bytes()).hexdigest(),
+        }
+        assert record.settings == settings(verb)
+        assert (record.dataset, record.stands_for) == ("tiny", "cifar_fs")
+        assert (record.run, record.seed) == ("r2d2_classical", 0)
+        assert (record.code, record.device) == ("digest", describe(CPU))
+        assert record.wall_s > 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(
+    value: float, model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    weights = load_file(model("r2d2_classical").weights)
+    weights["backbone.block1.0.bias"][0] = value
+    save_file(weights, tmp_path / "diverged.safetensors")
+    with pytest.raises(
+        UserError, match=r"diverged.safetensors: features of novel images are not finite"
+    ):
+        embed(
+            settings("embed"),
+            "digest",
+            tmp_path / "diverged.safetensors",
+            packed,
+            tmp_path / "out",
+            CPU,
+        )
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.fixture
+def copied(model: Callable[[str], Model], tmp_path: Path) -> Path:
+    """A copy of a model's features, to be damaged."""
+    for file in model("r2d2_classical").features.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("size", [3, 60, 128, 500])
+@pytest.mark.parametrize("name", ["novel", "novel_labels"])
+def test_a_torn_feature_file_is_refused(name: str, size: int, copied: Path) -> None:
+    """Cut in its first word, in its header, just after it, and in its numbers."""
+    path = copied / f"{name}.npy"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(
+        UserError, match=f"cannot read the features of novel in {copied}: .*run snakemake again"
+    ):
+        evaluate(settings("evaluate"), "digest", copied, copied / "out.json", CPU)
+    assert not (copied / "out.json").exists()
+
+
+def test_a_missing_feature_file_is_refused(copied: Path) -> None:
+    (copied / "base.npy").unlink()
+    with pytest.raises(UserError, match=f"cannot read the features of base in {copied}"):
+        measure(settings("measure"), "digest", copied, copied / "out.json", CPU)
+
+
+def test_a_pickle_is_not_read_as_features(copied: Path) -> None:
+    np.save(copied / "novel.npy", np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(UserError, match="cannot read the features of novel"):
+        Features(copied).split("novel")
+
+
+def test_features_without_their_record_are_refused(copied: Path) -> None:
+    (copied / "record.json").unlink()
+    with pytest.raises(UserError, match=r"cannot read the record .*record.json"):
+        evaluate(settings("evaluate"), "digest", copied, copied / "out.json", CPU)
+
+
+# Evaluation
+
+
+def evaluated(trained: Model, folder: Path, **changes: Any) -> records.Record:
+    out = folder / f"{trained.run}.json"
+    evaluate(settings("evaluate", trained.run, **changes), "digest", trained.features, out, CPU)
+    return records.read(out, "evaluation")
+
+
+def test_accuracies_are_those_of_the_heads_by_their_definition(
+    model: Callable[[str], Model], tmp_path: Path
+) -> None:
+    """Ridge regression by the normal equations, prototypes by distances; no Gram matrix."""
+    trained = model("r2d2_classical")
+    values = evaluated(trained, tmp_path).values
+    features, labels = Features(trained.features).split("novel")
+    inputs = features.double().numpy()
+    assert values["n_queries"] == 5 * 4
+    assert values["correct"].keys() == {"1", "5"}
+    for n_shot in (1, 5):
+        episodes = sample(
+            labels, n_way=5, n_shot=n_shot, n_query=4, n_episodes=30, seed=0,
+            stream=f"tiny novel 5 way {n_shot} shot",
+        )  # fmt: skip
+        expected: dict[str, list[int]] = {"ridge": [], "prototypes": []}
+        for support, query in zip(inputs[episodes.support], inputs[episodes.query], strict=True):
+            x, y = support.reshape(5 * n_shot, -1), np.eye(5).repeat(n_shot, 0)
+            w = np.linalg.solve(x.T @ x + 50 * np.eye(x.shape[1]), x.T @ y)
+            distances = ((query[:, :, None] - support.mean(1)) ** 2).sum(-1)
+            for name, chosen in {
+                "ridge": (query @ w).argmax(-1),
+                "prototypes": distances.argmin(-1),
+            }.items():
+                expected[name].append(int((chosen == np.arange(5)[:, None]).sum()))
+        assert values["correct"][str(n_shot)] == expected
+
+
+def test_evaluating_again_gives_the_same_counts(
+    model: Callable[[str], Model], tmp_path: Path
+) -> None:
+    trained = model("r2d2_classical")
+    first = evaluated(trained, tmp_path).values
+    assert evaluated(trained, tmp_path).values == first
+    assert evaluated(trained, tmp_path, evaluation={"seed": 1}).values != first
+    more = evaluated(trained, tmp_path, evaluation={"n_episodes": 40}).values
+    for n_shot, counts in first["correct"].items():
+        assert {head: part[:30] for head, part in more["correct"][n_shot].items()} == counts
+
+
+def test_all_models_meet_the_same_episodes(
+    model: Callable[[str], Model], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Episodes] = []
+
+    def sample_and_keep(labels: NDArray[np.int64], **arguments: Any) -> Episodes:
+        drawn.append(sample(labels, **arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(evaluation, "sample", sample_and_keep)
+    values = [
+        evaluated(model(run), tmp_path).values for run in ("r2d2_classical", "r2d2_classical_hv")
+    ]
+    assert values[0] != values[1]
+    assert [len(one.support[0, 0]) for one in drawn] == [1, 5, 1, 5]
+    for one, other in zip(drawn[:2], drawn[2:], strict=True):
+        np.testing.assert_array_equal(one.support, other.support)
+        np.testing.assert_array_equal(one.query, other.query)
+
+
+# Measures
+
+
+def measured(trained: Model, folder: Path) -> dict[str, Any]:
+    out = folder / f"{trained.run}.json"
+    measure(settings("measure", trained.run), "digest", trained.features, out, CPU)
+    return records.read(out, "measurement").values
+
+
+def test_measures_are_kept_for_every_pair(model: Callable[[str], Model], tmp_path: Path) -> None:
+    values = measured(model("r2d2_classical"), tmp_path)
+    assert values.keys() == {"base", "novel"}
+    for split, n_classes, n_images in (("base", 64, 3), ("novel", 20, 20)):
+        part = values[split]
+        assert part.keys() == {"n_classes", "images_per_class", "r_fc_printed", "pairs"}
+        assert (part["n_classes"], part["images_per_class"]) == (n_classes, n_images)
+        assert part["pairs"].keys() == {"r_fc_released", "r_hv_released", "r_hv_printed"}
+        for samples in part["pairs"].values():
+            assert len(samples) == N_PAIRS
+            assert np.isfinite(samples).all()
+            assert min(samples) >= 0
+        assert max(part["pairs"]["r_hv_printed"]) <= 1
+        assert max(part["pairs"]["r_hv_released"]) <= 4
+        assert 0 < part["r_fc_printed"] < np.inf
+
+
+def test_measures_are_those_of_the_papers_formulas(
+    model: Callable[[str], Model], tmp_path: Path
+) -> None:
+    trained = model("r2d2_classical")
+    values = measured(trained, tmp_path)
+    for split in ("base", "novel"):
+        features, labels = Features(trained.features).split(split)
+        inputs = features.double().numpy()
+        pairs = values[split]["pairs"]
+        for place, ((x1, x2), (y1, y2)) in enumerate(
+            inputs[class_pairs(labels, N_PAIRS, seed=0, split=split)]
+        ):
+            x, y = (x1 + x2) / 2, (y1 + y2) / 2
+            within = sum(((a - b) ** 2).sum() for a, b in ((x1, x), (x2, x), (y1, y), (y2, y)))
+            between = ((x - (x + y) / 2) ** 2).sum() + ((y - (x + y) / 2) ** 2).sum()
+            change = np.linalg.norm((x1 - y1) - (x2 - y2))
+            total = np.linalg.norm(x1 - y1) + np.linalg.norm(x2 - y2)
+            found = {name: samples[place] for name, samples in pairs.items()}
+            assert found == pytest.approx(
+                {
+                    "r_fc_released": within / (between + 1e-6),
+                    "r_hv_released": (change / (total / 2 + 1e-4)) ** 2,
+                    "r_hv_printed": change / total,
+                },
+                rel=1e-4,
+            )
+        exact = float(printed_r_fc(features.double(), labels))
+        assert values[split]["r_fc_printed"] == pytest.approx(exact, rel=1e-4)
+
+
+def test_a_record_of_measures_is_json_that_all_can_read(
+    model: Callable[[str], Model], tmp_path: Path
+) -> None:
+    measured(model("r2d2_classical"), tmp_path)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads((tmp_path / "r2d2_classical.json").read_text(), parse_constant=refuse)

@@ -1,0 +1,181 @@
+"""A record comes back as it was written; what is no record is refused by its file's name."""
+
+import json
+import platform
+import re
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import records
+from pipeline.errors import UserError
+
+IDENTITY = {
+    "scale": "demo",
+    "dataset": "shapes",
+    "stands_for": "cifar_fs",
+    "run": "r2d2_ridge",
+    "seed": 2,
+}
+SETTINGS = {**IDENTITY, "episodes": {"n_way": 5, "n_shots": [1, 5]}}
+SOURCES = {"images": "f00d", "weights": "cafe"}
+VALUES = {"n_queries": 75, "correct": {"1": {"ridge": [41, 38, 50]}}, "ratio": 1.25}
+
+
+def write(path: Path, **changes: Any) -> None:
+    given: dict[str, Any] = {
+        "code": "digest",
+        "sources": SOURCES,
+        "device": "cpu",
+        "wall_s": 1.23456,
+        "values": VALUES,
+    }
+    records.write(path, "evaluation", SETTINGS, **(given | changes))
+
+
+AGAIN = "delete it and run snakemake again"
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        records.read(path, "evaluation")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a valid record of an evaluation."""
+    path = tmp_path / "seed2.json"
+    write(path)
+    return path
+
+
+def test_a_record_comes_back(path: Path) -> None:
+    record = records.read(path, "evaluation")
+    assert record.kind == "evaluation"
+    assert {name: getattr(record, name) for name in IDENTITY} == IDENTITY
+    assert record.settings == SETTINGS
+    assert record.code == "digest"
+    assert record.sources == SOURCES
+    assert record.device == "cpu"
+    assert record.wall_s == 1.235
+    assert record.values == VALUES
+
+
+def test_a_record_of_real_images_stands_for_nothing(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "dataset": "cifar_fs", "stands_for": None}
+    records.write(
+        tmp_path / "record.json",
+        "training",
+        settings,
+        code="digest",
+        sources=SOURCES,
+        device="cpu",
+        wall_s=0.0,
+        values={},
+    )
+    assert records.read(tmp_path / "record.json", "training").stands_for is None
+
+
+def test_a_record_says_which_versions_made_it(path: Path) -> None:
+    versions = records.read(path, "evaluation").versions
+    assert versions.keys() == {"python", "numpy", "torch"}
+    assert versions["python"] == platform.python_version()
+    assert versions["numpy"] == np.__version__
+
+
+def test_a_library_that_is_not_there_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(library: str) -> str:
+        raise PackageNotFoundError(library)
+
+    monkeypatch.setattr(records, "version", version)
+    assert records.versions()["torch"] == "absent"
+
+
+def test_a_record_cannot_be_changed(path: Path) -> None:
+    record = records.read(path, "evaluation")
+    with pytest.raises(ValueError, match="frozen"):
+        record.seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_not_written(value: float, path: Path) -> None:
+    earlier = path.read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        write(path, values={"ratio": value})
+    assert path.read_bytes() == earlier
+
+
+def test_one_of_several_kinds_is_enough(path: Path) -> None:
+    assert records.read(path, "measurement", "evaluation").kind == "evaluation"
+
+
+def test_a_record_of_another_kind_is_refused(path: Path) -> None:
+    message = "seed2.json is a record of evaluation, needed is one of training, features"
+    with pytest.raises(UserError, match=message):
+        records.read(path, "training", "features")
+
+
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
+    refused(tmp_path / "seed2.json", "cannot read the record .*seed2.json: No such file")
+
+
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
+def test_a_torn_record_is_refused(part: float, path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(part * len(whole))])
+    refused(path, f"seed2.json is not a whole record.*; {AGAIN}")
+
+
+@pytest.mark.parametrize(
+    "content", [b"accuracy: 0.5", b"[]", b'"demo"', b"null", b"\xff\xfe{}", b"PK\x03\x04"]
+)
+def test_a_foreign_file_is_refused(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+    refused(path, f"seed2.json is not a whole record.*; {AGAIN}")
+
+
+FIELDS = sorted(records.Record.model_fields.keys() - {"schema_version"})
+
+
+def without(name: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda content: content.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        *((without(name), name) for name in FIELDS),
+        (lambda content: content.update(acuracy=0.5), "acuracy"),
+        (lambda content: content.update(kind="guess"), "kind"),
+        (lambda content: content.update(seed="first"), "seed"),
+        (lambda content: content.update(seed=0.5), "seed"),
+        (lambda content: content.update(sources={"images": 1}), "sources.images"),
+        (lambda content: content.update(values=[1]), "values"),
+    ],
+)
+def test_a_record_of_another_form_is_refused_by_the_field(
+    change: Callable[[dict[str, Any]], Any], named: str, path: Path
+) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    refused(path, rf"seed2.json is not a whole record.*\b{re.escape(named)}\b.*; {AGAIN}")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_schema_is_refused(version: object, path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["schema_version"] = version
+    path.write_text(json.dumps(content))
+    refused(path, f"seed2.json has record schema {version}, this version reads 1; {AGAIN}")
+
+
+def test_a_record_without_a_schema_is_refused(path: Path) -> None:
+    content = json.loads(path.read_text())
+    del content["schema_version"]
+    path.write_text(json.dumps(content))
+    refused(path, f"seed2.json has record schema None, this version reads 1; {AGAIN}")

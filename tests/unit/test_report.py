@@ -1,0 +1,594 @@
+"""Tables say what the records hold, beside what the paper printed, and whose images were used."""
+
+import csv
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+from numpy.typing import NDArray
+from scipy import stats
+
+from pipeline import config_files, jobs, records
+from pipeline.errors import UserError
+from pipeline.plugins import find
+from pipeline.report import render, table
+from pipeline.report.results import Results
+from pipeline.report.table import PAPER_NAMES, Cell, Section, Table, cell, published
+from pipeline.report.tables import regularizers, table2, table3
+
+TABLES: dict[str, ModuleType] = {
+    "table2": table2,
+    "table3": table3,
+    "regularizers": regularizers,
+}
+RUNS = ["r2d2_ridge", "r2d2_classical", "r2d2_classical_fc", "r2d2_classical_hv"]
+HEADS = ["ridge", "prototypes"]
+MEASURES = ["r_fc_released", "r_hv_released", "r_hv_printed"]
+SPLITS = ["base", "novel"]
+N_QUERIES = 75
+STAND_IN: dict[str, Any] = {"dataset": "shapes", "stands_for": "cifar_fs"}
+REAL: dict[str, Any] = {"dataset": "cifar_fs", "stands_for": None}
+
+
+def write_record(
+    folder: Path,
+    kind: records.Kind,
+    values: dict[str, Any],
+    images: str = "f00d",
+    **settings: Any,
+) -> Path:
+    """The record of a job with these settings."""
+    path = folder / "-".join([kind, *(str(settings[name]) for name in ("dataset", "run", "seed"))])
+    sources = {"images": images, "weights": "cafe"}
+    made: dict[str, Any] = {"code": "digest", "device": "cpu", "wall_s": 1.0, "sources": sources}
+    records.write(path, kind, settings, values=values, **made)
+    return path
+
+
+def evaluation(
+    folder: Path, run: str, correct: Any, n_queries: int = N_QUERIES, **changes: Any
+) -> Path:
+    """A record of ``correct[n_shot][head]``, the counts of each episode."""
+    settings = {**STAND_IN, "scale": "tiny", "run": run, "seed": 0, "episodes": {"seed": 0}}
+    values = {"n_queries": n_queries, "correct": correct}
+    return write_record(folder, "evaluation", values, **(settings | changes))
+
+
+def measurement(folder: Path, run: str, splits: Any, **changes: Any) -> Path:
+    """A record of ``splits[split]``: the printed R_FC, and the other measures of each pair."""
+    settings = {**STAND_IN, "scale": "tiny", "run": run, "seed": 0}
+    settings |= {"n_pairs": 8, "measurement_seed": 0}
+    return write_record(folder, "measurement", splits, **(settings | changes))
+
+
+def random_evaluation(folder: Path, run: str, seed: int = 0, **changes: Any) -> Path:
+    random = np.random.default_rng([RUNS.index(run), seed])
+    correct = {
+        shot: {head: random.integers(15, N_QUERIES + 1, 30).tolist() for head in HEADS}
+        for shot in "15"
+    }
+    return evaluation(folder, run, correct, seed=seed, **changes)
+
+
+def random_measurement(folder: Path, run: str, seed: int = 0, **changes: Any) -> Path:
+    random = np.random.default_rng([RUNS.index(run), seed, 1])
+    splits = {
+        split: {
+            "r_fc_printed": random.random(),
+            "pairs": {name: random.random(8).tolist() for name in MEASURES},
+        }
+        for split in SPLITS
+    }
+    return measurement(folder, run, splits, seed=seed, **changes)
+
+
+def values_of(path: Path) -> dict[str, Any]:
+    return records.read(path, "evaluation", "measurement").values
+
+
+def accuracies(path: Path, head: str, n_shot: int) -> NDArray[np.float64]:
+    return 100 * np.array(values_of(path)["correct"][str(n_shot)][head]) / N_QUERIES
+
+
+def settings_of(name: str, roles: Mapping[str, str]) -> dict[str, Any]:
+    return {"table": name, "scale": "tiny", "roles": roles}
+
+
+ROLES = {"cifar_fs": "shapes"}
+
+
+def cells_of(name: str, paths: list[Path], folder: Path, roles: Mapping[str, str] = ROLES) -> Any:
+    """A data frame of the table's cells, by the paper's data set, row and column."""
+    TABLES[name].write(settings_of(name, roles), paths, folder / name)
+    return pd.read_csv(folder / f"{name}.csv").set_index(["in_place_of", "row", "column"])
+
+
+# The three forms of a table, made by hand
+
+
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    """Table 3 of one data set, of three runs with four episodes each."""
+    one_shot = {
+        "r2d2_ridge": [1, 2, 3, 4],
+        "r2d2_classical": [4, 4, 2, 2],
+        "r2d2_classical_fc": [2, 2, 2, 2],
+    }
+    paths = [
+        evaluation(tmp_path, run, {"1": {"ridge": counts}, "5": {"ridge": [4, 4, 4, 3]}}, 4, **REAL)
+        for run, counts in one_shot.items()
+    ]
+    table3.write(settings_of("table3", {"cifar_fs": "cifar_fs"}), paths, tmp_path / "table3")
+    return tmp_path
+
+
+MARKDOWN = """\
+# Table 3: 5-way accuracy in percent
+
+Scale: tiny.
+
+## CIFAR-FS
+
+|                   | Backbone   | 1-shot        | 1-shot 95 %     | 1-shot paper        | 1-shot difference   | 5-shot       | 5-shot 95 %     | 5-shot paper        | 5-shot difference   |
+|-------------------|------------|---------------|-----------------|---------------------|---------------------|--------------|-----------------|---------------------|---------------------|
+| R2-D2             | R2-D2      | 62.50 ± 16.14 | [11.14, 113.86] | 65.3 ± 0.2 (quoted) | -2.80               | 93.75 ± 6.25 | [73.86, 113.64] | 79.4 ± 0.1 (quoted) | +14.35              |
+| Classical         | R2-D2      | 75.00 ± 14.43 | [29.07, 120.93] | 62.9 ± 0.3          | +12.10              | 93.75 ± 6.25 | [73.86, 113.64] | 82.8 ± 0.3          | +10.95              |
+| Classical w/ R_FC | R2-D2      | 50.00 ± 0.00  | [50.00, 50.00]  | 65.5 ± 0.4          | -15.50              | 93.75 ± 6.25 | [73.86, 113.64] | 83.3 ± 0.3          | +10.45              |
+| Classical w/ R_HV | R2-D2      | pending       | pending         | 64.6 ± 0.3          |                     | pending      | pending         | 83.1 ± 0.3          |                     |
+
+## mini-ImageNet (no data at this scale)
+"""
+
+MARKDOWN_NOTES = """
+- Ours: mean ± one standard error, and the 95 % confidence interval. Samples per cell: 4; seeds: 1.
+- Few-shot fine-tuning with the ridge head in every row. The paper fine-tunes with an SVM, except in its R2-D2 row, which it quotes from Bertinetto et al. (2018), where ± is a 95 % interval.
+- (quoted): the paper took this number from earlier work.
+"""
+
+LATEX = r"""\begin{table}
+\centering\footnotesize
+\begin{tabular}{llllllllll}
+\toprule
+ & Backbone & 1-shot & 1-shot 95 \% & 1-shot paper & 1-shot difference & 5-shot & 5-shot 95 \% & 5-shot paper & 5-shot difference \\
+\midrule
+R2-D2 & R2-D2 & 62.50 $\pm$ 16.14 & {[}11.14, 113.86] & 65.3 $\pm$ 0.2 (quoted) & -2.80 & 93.75 $\pm$ 6.25 & {[}73.86, 113.64] & 79.4 $\pm$ 0.1 (quoted) & +14.35 \\
+Classical & R2-D2 & 75.00 $\pm$ 14.43 & {[}29.07, 120.93] & 62.9 $\pm$ 0.3 & +12.10 & 93.75 $\pm$ 6.25 & {[}73.86, 113.64] & 82.8 $\pm$ 0.3 & +10.95 \\
+Classical w/ R\_FC & R2-D2 & 50.00 $\pm$ 0.00 & {[}50.00, 50.00] & 65.5 $\pm$ 0.4 & -15.50 & 93.75 $\pm$ 6.25 & {[}73.86, 113.64] & 83.3 $\pm$ 0.3 & +10.45 \\
+Classical w/ R\_HV & R2-D2 & pending & pending & 64.6 $\pm$ 0.3 &  & pending & pending & 83.1 $\pm$ 0.3 &  \\
+\bottomrule
+\end{tabular}
+\caption{Table 3: 5-way accuracy in percent. CIFAR-FS. Scale: tiny. Ours: mean $\pm$ one standard error, and the 95 \% confidence interval. Samples per cell: 4; seeds: 1. Few-shot fine-tuning with the ridge head in every row. The paper fine-tunes with an SVM, except in its R2-D2 row, which it quotes from Bertinetto et al. (2018), where $\pm$ is a 95 \% interval. (quoted): the paper took this number from earlier work.}
+\end{table}
+"""
+
+
+def test_a_table_in_markdown(by_hand: Path) -> None:
+    text = (by_hand / "table3.md").read_text(encoding="utf-8")
+    assert text.startswith(MARKDOWN)
+    assert text.endswith(MARKDOWN_NOTES)
+
+
+def test_a_table_in_latex(by_hand: Path) -> None:
+    text = (by_hand / "table3.tex").read_text(encoding="utf-8")
+    first, second = re.findall(r"(?s)\\begin{table}.*?\\end{table}\n", text)
+    assert first == LATEX
+    assert "mini-ImageNet (no data at this scale). Scale: tiny." in second
+
+
+def test_a_table_in_csv(by_hand: Path) -> None:
+    with (by_hand / "table3.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    texts = {
+        "table": "table3",
+        "scale": "tiny",
+        "dataset": "cifar_fs",
+        "in_place_of": "cifar_fs",
+        "row": "R2-D2",
+        "backbone": "R2-D2",
+        "column": "1-shot",
+        "sd_between_seeds": "",
+        "published_radius_meaning": "95 % interval",
+        "published_kind": "quoted",
+    }
+    numbers = {
+        "mean": 62.5,
+        "standard_error": 16.137430609197573,
+        "low_95": 11.14349358098697,
+        "high_95": 113.85650641901303,
+        "n_samples": 4,
+        "n_seeds": 1,
+        "published": 65.3,
+        "published_radius": 0.2,
+        "difference": -2.8,
+    }
+    first = rows[0]
+    assert first.keys() == texts.keys() | numbers.keys()
+    assert {name: first[name] for name in texts} == texts
+    assert {name: float(first[name]) for name in numbers} == pytest.approx(numbers)
+    assert [(row["in_place_of"], row["row"], row["column"]) for row in rows] == [
+        (role, row, column)
+        for role in PAPER_NAMES
+        for row, _, _ in table3.ROWS
+        for column in ("1-shot", "5-shot")
+    ]
+
+
+# The numbers
+
+
+def test_accuracies_of_two_seeds(tmp_path: Path) -> None:
+    """The error is over episodes, of the mean over seeds; what seeds change stands beside it."""
+    paths = [random_evaluation(tmp_path, run, seed) for seed in (1, 0) for run in RUNS]
+    found = cells_of("table3", paths, tmp_path)
+    for (row, _, _), run in zip(table3.ROWS, RUNS, strict=True):
+        for n_shot in (1, 5):
+            samples = np.stack(
+                [
+                    accuracies(tmp_path / f"evaluation-shapes-{run}-{seed}", "ridge", n_shot)
+                    for seed in (0, 1)
+                ]
+            )
+            per_episode, per_seed = samples.mean(0), samples.mean(1)
+            error = stats.sem(per_episode)
+            low, high = stats.t.interval(0.95, 29, per_episode.mean(), error)
+            one = found.loc["cifar_fs", row, f"{n_shot}-shot"]
+            assert one[["mean", "standard_error", "low_95", "high_95"]].tolist() == pytest.approx(
+                [samples.mean(), error, low, high]
+            )
+            assert (one["n_samples"], one["n_seeds"]) == (30, 2)
+            assert one["sd_between_seeds"] == pytest.approx(
+                abs(per_seed[0] - per_seed[1]) / np.sqrt(2)
+            )
+            assert one["difference"] == pytest.approx(samples.mean() - one["published"])
+    text = (tmp_path / "table3.md").read_text(encoding="utf-8")
+    assert "Samples per cell: 30; seeds: 2." in text
+
+
+def test_measures_of_two_seeds(tmp_path: Path) -> None:
+    paths = [random_measurement(tmp_path, run, seed) for seed in (0, 1) for run in RUNS]
+    found = cells_of("table2", paths, tmp_path)
+    for (model, _, _), run in zip(table2.MODELS, RUNS[:2], strict=True):
+        values = [values_of(tmp_path / f"measurement-shapes-{run}-{seed}") for seed in (0, 1)]
+        for split in SPLITS:
+            for name, measure in table2.MEASURES:
+                pairs = np.array([one[split]["pairs"][measure] for one in values])
+                one = found.loc["cifar_fs", f"{name} {split}", model]
+                assert one["mean"] == pytest.approx(pairs.mean())
+                assert one["standard_error"] == pytest.approx(stats.sem(pairs.mean(0)))
+                assert (one["n_samples"], one["n_seeds"]) == (8, 2)
+            ratio = found.loc["cifar_fs", f"R_FC printed {split}", model]
+            assert ratio["mean"] == pytest.approx(
+                np.mean([one[split]["r_fc_printed"] for one in values])
+            )
+            assert np.isnan(ratio["standard_error"])
+            assert np.isnan(ratio["low_95"])
+
+
+def test_effects_are_paired_by_episode_and_by_seed(tmp_path: Path) -> None:
+    """Whatever the order of the records."""
+    order = [(run, seed) for run in RUNS for seed in (0, 1)]
+    order[2:4] = reversed(order[2:4])
+    paths = [random_evaluation(tmp_path, run, seed) for run, seed in order]
+    paths += [random_measurement(tmp_path, run, seed) for run, seed in order]
+    found = cells_of("regularizers", paths, tmp_path)
+
+    def both_seeds(kind: str, run: str, read: Callable[[Path], Any]) -> NDArray[np.float64]:
+        return np.array([read(tmp_path / f"{kind}-shapes-{run}-{seed}") for seed in (0, 1)])
+
+    quantities: dict[str, tuple[str, Callable[[Path], Any]]] = {
+        "prototypes 5-shot": ("evaluation", lambda path: accuracies(path, "prototypes", 5)),
+        "ridge 1-shot": ("evaluation", lambda path: accuracies(path, "ridge", 1)),
+        "R_FC base": (
+            "measurement",
+            lambda path: values_of(path)["base"]["pairs"]["r_fc_released"],
+        ),
+        "R_HV printed novel": (
+            "measurement",
+            lambda path: values_of(path)["novel"]["pairs"]["r_hv_printed"],
+        ),
+    }
+    for column, run in {"+ R_FC": "r2d2_classical_fc", "+ R_HV": "r2d2_classical_hv"}.items():
+        for row, (kind, read) in quantities.items():
+            ours = both_seeds(kind, run, read)
+            plain = both_seeds(kind, "r2d2_classical", read)
+            expected = stats.ttest_rel(ours.mean(0), plain.mean(0)).confidence_interval(0.95)
+            one = found.loc["cifar_fs", row, column]
+            assert one["mean"] == pytest.approx(ours.mean() - plain.mean())
+            assert one[["low_95", "high_95"]].tolist() == pytest.approx(list(expected))
+            between = np.std((ours - plain).mean(1), ddof=1)
+            assert one["sd_between_seeds"] == pytest.approx(between)
+
+
+# What is missing, and what must not be mixed
+
+
+@pytest.mark.parametrize("missing", RUNS)
+def test_a_run_that_is_missing_is_pending(missing: str, tmp_path: Path) -> None:
+    paths = [random_evaluation(tmp_path, run) for run in RUNS if run != missing]
+    paths += [random_measurement(tmp_path, run) for run in RUNS if run != missing]
+    wanted = {
+        "table2": {model for model, _, run in table2.MODELS if run == missing},
+        "table3": {row for row, _, run in table3.ROWS if run == missing},
+        "regularizers": {
+            effect
+            for effect, _, run in regularizers.EFFECTS
+            if missing in (run, regularizers.PLAIN)
+        },
+    }
+    for name, expected in wanted.items():
+        of_kind = [path for path in paths if kind_of(path) in jobs.TABLES[name]]
+        found = cells_of(name, of_kind, tmp_path).loc["cifar_fs"].reset_index()
+        varies = "row" if name == "table3" else "column"
+        assert set(found[varies][found["mean"].isna()]) == expected
+        assert not found["mean"][found[varies].isin(expected)].notna().any()
+        ours, _ = (tmp_path / f"{name}.md").read_text().split("## mini-ImageNet")
+        assert ours.count("pending") == 2 * found["mean"].isna().sum()
+
+
+def kind_of(path: Path) -> str:
+    return {"evaluation": "evals", "measurement": "measures"}[path.name.split("-")[0]]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_without_records_is_all_pending(name: str, tmp_path: Path) -> None:
+    found = cells_of(name, [], tmp_path)
+    assert found["mean"].isna().all()
+    assert (found["n_seeds"] == 0).all()
+    assert "Samples per cell: none; seeds: none." in (tmp_path / f"{name}.md").read_text()
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("role", PAPER_NAMES)
+def test_a_stand_in_never_bears_the_papers_name_alone(role: str, name: str, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"dataset": "shapes", "stands_for": role}
+    paths = [random_evaluation(tmp_path, run, **given) for run in RUNS]
+    paths += [random_measurement(tmp_path, run, **given) for run in RUNS]
+    of_kind = [path for path in paths if kind_of(path) in jobs.TABLES[name]]
+    cells = cells_of(name, of_kind, tmp_path, {role: "shapes"})
+    assert set(cells["dataset"][cells["mean"].notna()]) == {"shapes"}
+    heading = f"shapes (generated images in the place of {PAPER_NAMES[role]})"
+    text = (tmp_path / f"{name}.md").read_text()
+    (section,) = (part for part in text.split("## ")[1:] if "pending" not in part)
+    assert section.splitlines()[0] == heading
+    assert "say nothing about the paper" in text
+    (caption,) = re.findall(
+        rf"\\caption{{.*{re.escape(heading)}.*}}", (tmp_path / f"{name}.tex").read_text()
+    )
+    assert "say nothing about the paper" in caption
+
+
+def test_headings() -> None:
+    assert Section("cifar_fs", "cifar_fs", []).heading == "CIFAR-FS"
+    assert Section("mini_imagenet", None, []).heading == "mini-ImageNet (no data at this scale)"
+    assert Section("mini_imagenet", "shapes", []).heading == (
+        "shapes (generated images in the place of mini-ImageNet)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (random_evaluation, {"scale": "demo"}),
+        (random_evaluation, {"episodes": {"seed": 1}}),
+        (random_evaluation, {"images": "beef"}),
+        (random_measurement, {"n_pairs": 9}),
+        (random_measurement, {"measurement_seed": 1}),
+        (random_measurement, {"images": "beef"}),
+    ],
+)
+def test_records_that_cannot_be_compared_are_refused(
+    make: Callable[..., Path], change: dict[str, Any], tmp_path: Path
+) -> None:
+    one, other = make(tmp_path, "r2d2_ridge"), make(tmp_path, "r2d2_classical", **change)
+    if "scale" in change:
+        message = f"{other} was made at scale 'demo', this table is of 'tiny'"
+    else:
+        message = f"{other} and {one} cannot be compared: .*run snakemake again"
+    with pytest.raises(UserError, match=message):
+        Results([one, other], "tiny")
+
+
+def test_data_sets_have_images_of_their_own(tmp_path: Path) -> None:
+    one = random_evaluation(tmp_path, "r2d2_ridge")
+    other = random_evaluation(tmp_path, "r2d2_ridge", dataset="forms", images="beef")
+    results = Results([one, other], "tiny")
+    for dataset, path in {"shapes": one, "forms": other}.items():
+        (found,) = results.accuracy(dataset, "r2d2_ridge", "ridge", 1) or []
+        np.testing.assert_allclose(found, accuracies(path, "ridge", 1))
+    assert results.accuracy("cifar_fs", "r2d2_ridge", "ridge", 1) is None
+
+
+def test_a_record_of_another_kind_is_refused(tmp_path: Path) -> None:
+    settings = {**STAND_IN, "scale": "tiny", "run": "r2d2_ridge", "seed": 0}
+    path = write_record(tmp_path, "training", {}, **settings)
+    with pytest.raises(UserError, match="is a record of training, needed is one of evaluation"):
+        Results([path], "tiny")
+
+
+# The paper's numbers
+
+
+def published_rows() -> list[dict[str, str]]:
+    with (ROOT / "pipeline/report/published.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+KEY = ("table", "row", "backbone", "dataset", "column")
+
+
+def test_every_published_number_stands_once() -> None:
+    rows = published_rows()
+    assert len(rows) == 48
+    assert len({tuple(row[name] for name in KEY) for row in rows}) == 48
+    assert sum(row["table"] == "table2" for row in rows) == 16
+    assert sum(row["table"] == "table3" for row in rows) == 32
+    assert {row["dataset"] for row in rows} == set(PAPER_NAMES)
+
+
+def test_published_numbers_say_what_they_are() -> None:
+    for row in published_rows():
+        quoted = row["row"] in ("R2-D2", "MetaOptNet-SVM")
+        assert row["kind"] == ("quoted" if quoted else "measured")
+        radius = {"table2": "none", "table3": "one standard error"}[row["table"]]
+        if row["row"] == "R2-D2":
+            radius = "95 % interval"
+        assert row["radius_meaning"] == radius
+        assert (row["radius"] == "") == (radius == "none")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "radius"),
+    [
+        ("table2/R2-D2-M/R2-D2/cifar_fs/r_fc", 1.29, None),
+        ("table2/R2-D2-C/R2-D2/cifar_fs/r_hv", 1.69, None),
+        ("table2/MetaOptNet-M/MetaOptNet/cifar_fs/r_hv", 0.75, None),
+        ("table2/R2-D2-M/R2-D2/mini_imagenet/r_fc", 2.60, None),
+        ("table2/MetaOptNet-C/MetaOptNet/mini_imagenet/r_fc", 3.13, None),
+        ("table3/R2-D2/R2-D2/mini_imagenet/1-shot", 51.80, 0.20),
+        ("table3/R2-D2/R2-D2/cifar_fs/5-shot", 79.4, 0.1),
+        ("table3/Classical/R2-D2/mini_imagenet/5-shot", 68.24, 0.26),
+        ("table3/Classical w/ R_FC/R2-D2/cifar_fs/5-shot", 83.3, 0.3),
+        ("table3/Classical w/ R_HV/R2-D2/mini_imagenet/1-shot", 50.16, 0.30),
+        ("table3/MetaOptNet-SVM/MetaOptNet/mini_imagenet/1-shot", 62.64, 0.31),
+        ("table3/Classical/MetaOptNet/cifar_fs/1-shot", 69.5, 0.3),
+        ("table3/Classical w/ R_FC/MetaOptNet/mini_imagenet/5-shot", 78.15, 0.24),
+        ("table3/Classical w/ R_HV/MetaOptNet/mini_imagenet/1-shot", 59.37, 0.32),
+    ],
+)
+def test_published_numbers_are_the_papers(key: str, value: float, radius: float | None) -> None:
+    """``w/`` holds the separator, so a key is taken apart from both ends."""
+    name, rest = key.split("/", 1)
+    row, backbone, role, column = rest.rsplit("/", 3)
+    found = published(name, row, backbone, role, column)
+    assert found is not None
+    assert (float(found.value), found.radius and float(found.radius)) == (value, radius)
+
+
+def test_what_the_paper_did_not_print_is_not_there() -> None:
+    assert published("table3", "R2-D2", "R2-D2", "cifar_fs", "10-shot") is None
+
+
+def test_each_published_number_of_a_backbone_stands_in_its_table(tmp_path: Path) -> None:
+    """A name that is misspelt in a table or in ``published.csv`` would leave a cell empty."""
+    for name in ("table2", "table3"):
+        found = cells_of(name, [], tmp_path)["published"].dropna().groupby("in_place_of")
+        for role in PAPER_NAMES:
+            printed = [
+                float(row["value"])
+                for row in published_rows()
+                if (row["table"], row["backbone"], row["dataset"]) == (name, "R2-D2", role)
+            ]
+            assert sorted(found.get_group(role)) == sorted(printed)
+            assert len(printed) == {"table2": 4, "table3": 8}[name]
+
+
+def test_tables_ask_for_runs_and_heads_that_there_are() -> None:
+    experiment = config_files.load()
+    runs = {run for _, _, run in [*table2.MODELS, *table3.ROWS, *regularizers.EFFECTS]}
+    assert {*runs, regularizers.PLAIN} == set(experiment.runs)
+    assert {*regularizers.HEADS, table3.HEAD} <= type(experiment.heads).model_fields.keys()
+    assert jobs.TABLES.keys() == TABLES.keys()
+    for name, module in TABLES.items():
+        assert find("report.tables", name, "write") is module.write
+
+
+def test_a_quoted_number_is_marked(tmp_path: Path) -> None:
+    cells_of("table3", [], tmp_path)
+    text = (tmp_path / "table3.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "(quoted)" in line]
+    assert all(line.startswith("| R2-D2 ") for line in lines[:-1])
+    assert len(lines[:-1]) == len(PAPER_NAMES)
+    assert lines[-1] == "- (quoted): the paper took this number from earlier work."
+    cells_of("table2", [], tmp_path)
+    assert "quoted" not in (tmp_path / "table2.md").read_text(encoding="utf-8")
+
+
+# LaTeX
+
+
+@pytest.fixture
+def awkward() -> Table:
+    """A table whose every text holds what LaTeX would act on."""
+    awkward = "[50 % of a_b & #1]"
+    paper = table.Published(50.0, None, "none", "quoted")
+    samples = [np.array([40.0, 60.0])]
+    cells: list[Cell] = [
+        cell(awkward, awkward, awkward, samples, paper),
+        cell("plain", "plain", awkward, None),
+        cell("plain", "plain", "one more", samples),
+        cell(awkward, awkward, "one more", None),
+    ]
+    sections = [Section("cifar_fs", "my_shapes", cells), Section("mini_imagenet", None, cells)]
+    return Table("awkward", awkward, "my_scale", 1, sections, [awkward])
+
+
+@pytest.mark.parametrize("name", [*TABLES, "awkward"])
+def test_latex_can_be_set(name: str, awkward: Table, tmp_path: Path) -> None:
+    if name == "awkward":
+        render.write(awkward, tmp_path / name)
+    else:
+        paths = [random_evaluation(tmp_path, run) for run in RUNS[1:]]
+        paths += [random_measurement(tmp_path, run) for run in RUNS[1:]]
+        cells_of(name, [one for one in paths if kind_of(one) in jobs.TABLES[name]], tmp_path)
+    text = (tmp_path / f"{name}.tex").read_text(encoding="utf-8")
+    assert text.isascii()
+    bare = re.sub(r"\\[%_&#]", "", text)
+    assert not set("%_#~^") & set(bare)
+    assert set(re.findall(r"\$.*?\$", bare)) == {r"$\pm$"}
+    assert_nested(re.findall(r"[{}]", bare), {"}": "{"})
+    assert_nested(
+        [begin or f"end {end}" for begin, end in re.findall(r"\\begin{(\w+)}|\\end{(\w+)}", bare)],
+        {"end table": "table", "end tabular": "tabular"},
+    )
+    bodies = re.findall(r"(?s)\\begin{tabular}{(l+)}(.*?)\\end{tabular}", bare)
+    assert len(bodies) == len(PAPER_NAMES)
+    for columns, body in bodies:
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert {row.count("&") for row in rows} == {len(columns) - 1}
+        # The command \\ would take a bracket that follows for its option.
+        assert not any(line.startswith("[") for line in body.splitlines())
+        rules = [line for line in body.splitlines() if line and line not in rows]
+        assert rules == [r"\toprule", r"\midrule", r"\bottomrule"]
+        bare = bare.replace(body, "")
+    assert "&" not in bare
+
+
+def assert_nested(tokens: list[str], pairs: Mapping[str, str]) -> None:
+    """Each closing token closes the one last opened, and none stays open."""
+    opened: list[str] = []
+    for token in tokens:
+        if token not in pairs:
+            opened.append(token)
+        else:
+            assert opened.pop() == pairs[token]
+    assert tokens
+    assert not opened
+
+
+def test_awkward_names_stand_in_latex_as_they_are(awkward: Table) -> None:
+    text = render.latex(awkward)
+    assert r"\caption{[50 \% of a\_b \& \#1]. my\_shapes (generated" in text
+    assert r"Scale: my\_scale." in text
+    assert "\n" + r"{[}50 \% of a\_b \& \#1] & {[}50 \% of a\_b \& \#1] & 50.0 $\pm$ 10.0 &" in text
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_line_of_a_markdown_table_has_as_many_columns(name: str, tmp_path: Path) -> None:
+    cells_of(name, [], tmp_path)
+    text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
+    tables = re.findall(r"(?m)(?:^\|.*\|\n)+", text)
+    assert len(tables) == len(PAPER_NAMES)
+    for lines in tables:
+        assert len({line.count("|") for line in lines.splitlines()}) == 1
+
+
+def test_columns_of_the_paper_are_left_out_where_it_has_none(tmp_path: Path) -> None:
+    cells_of("regularizers", [], tmp_path)
+    text = (tmp_path / "regularizers.md").read_text(encoding="utf-8")
+    assert not re.search(r"^\|.*(paper|difference)", text, re.M)
