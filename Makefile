@@ -12,8 +12,9 @@ demo: install
 	snakemake --cores all
 	@echo "The tables are in results/demo/tables"
 
+# One thread to a process: sums are split by thread, and two processes share the cores.
 test: install lint
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile
 
 bench: install
 	python -m benchmarks

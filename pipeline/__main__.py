@@ -39,20 +39,20 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
+    settings, _ = _job("pack", options)
     from pipeline.data.packing import pack
     from pipeline.plugins import find
 
-    settings, _ = _job("pack", options)
     source = find("data", settings["source"], "source")(settings, options.raw)
     passport = pack(source, settings["dataset"], options.out, options.workers)
     print(f"{passport.dataset}: fingerprint {passport.fingerprint}")
 
 
 def _train(options: argparse.Namespace) -> int | None:
+    settings, code = _job("train", options)
     from pipeline.machine import prepare
     from pipeline.training.loop import Interrupted, train
 
-    settings, code = _job("train", options)
     device = prepare(options.device, options.threads)
     try:
         train(settings, code, options.data, options.out, options.state, device)
@@ -63,36 +63,36 @@ def _train(options: argparse.Namespace) -> int | None:
 
 
 def _embed(options: argparse.Namespace) -> None:
+    settings, code = _job("embed", options)
     from pipeline.analysis.embedding import embed
     from pipeline.machine import prepare
 
-    settings, code = _job("embed", options)
     device = prepare(options.device, options.threads)
     embed(settings, code, options.weights, options.data, options.out, device)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    settings, code = _job("evaluate", options)
     from pipeline.analysis.evaluation import evaluate
     from pipeline.machine import prepare
 
-    settings, code = _job("evaluate", options)
     device = prepare(options.device, options.threads)
     evaluate(settings, code, options.features, options.out, device)
 
 
 def _measure(options: argparse.Namespace) -> None:
+    settings, code = _job("measure", options)
     from pipeline.analysis.clustering import measure
     from pipeline.machine import prepare
 
-    settings, code = _job("measure", options)
     device = prepare(options.device, options.threads)
     measure(settings, code, options.features, options.out, device)
 
 
 def _table(options: argparse.Namespace) -> None:
+    settings, _ = _job("table", options)
     from pipeline.plugins import find
 
-    settings, _ = _job("table", options)
     find("report.tables", settings["table"], "write")(settings, options.records, options.out)
 
 

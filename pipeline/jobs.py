@@ -142,6 +142,7 @@ def _head(experiment: Experiment, name: str) -> Settings:
 def _train_entries(values: Settings) -> list[str]:
     algorithm = values["algorithm"]
     entries = [
+        "pipeline.machine:prepare",
         "pipeline.training.loop:train",
         f"pipeline.models.{values['backbone']['name']}",
         f"pipeline.training.{algorithm['algorithm']}",
@@ -160,14 +161,16 @@ _ENTRIES: dict[str, Callable[[Settings], list[str]]] = {
     ],
     "train": _train_entries,
     "embed": lambda values: [
+        "pipeline.machine:prepare",
         "pipeline.analysis.embedding:embed",
         f"pipeline.models.{values['backbone']['name']}",
     ],
     "evaluate": lambda values: [
+        "pipeline.machine:prepare",
         "pipeline.analysis.evaluation:evaluate",
         *(f"pipeline.heads.{head['name']}" for head in values["heads"]),
     ],
-    "measure": lambda _: ["pipeline.analysis.clustering:measure"],
+    "measure": lambda _: ["pipeline.machine:prepare", "pipeline.analysis.clustering:measure"],
     "table": lambda values: [f"pipeline.report.tables.{values['table']}"],
 }
 

@@ -320,6 +320,9 @@ def canonical(node: object) -> str:
 
 
 def _is_idle(node: object) -> bool:
+    """Whether a statement or an argument is there for readers alone."""
+    if isinstance(node, ast.keyword):  # as in pydantic's Field(description="...")
+        return node.arg == "description" and isinstance(node.value, ast.Constant)
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 

@@ -1,9 +1,14 @@
 """Nearest class mean (Snell et al., 2017), from inner products alone."""
 
+from jaxtyping import Float
 from torch import Tensor
 
 
-def logits(support_gram: Tensor, query_support: Tensor, labels: Tensor) -> Tensor:
+def logits(
+    support_gram: Float[Tensor, "episode support support"],
+    query_support: Float[Tensor, "episode query support"],
+    labels: Float[Tensor, "episode support way"],
+) -> Float[Tensor, "episode query way"]:
     """Minus half the squared distance to each class mean, up to a constant per query.
 
     ||q - c||^2 = ||q||^2 - 2 <q, c> + ||c||^2, and the query's own norm shifts all of its
@@ -12,16 +17,11 @@ def logits(support_gram: Tensor, query_support: Tensor, labels: Tensor) -> Tenso
     Parameters
     ----------
     support_gram
-        (episode, support, support): inner products among the support.
+        Inner products among the support.
     query_support
-        (episode, query, support): inner products of queries with the support.
+        Inner products of queries with the support.
     labels
-        (episode, support, way): one-hot.
-
-    Returns
-    -------
-    Tensor
-        (episode, query, way).
+        One-hot.
     """
     means = labels / labels.sum(-2, keepdim=True)
     squared_norms = (means * (support_gram @ means)).sum(-2, keepdim=True)

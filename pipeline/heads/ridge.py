@@ -1,12 +1,17 @@
 """Ridge regression on one-hot labels, in its dual form (Bertinetto et al., 2018; MetaOptNet)."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
 def logits(
-    support_gram: Tensor, query_support: Tensor, labels: Tensor, *, regularization: float = 50.0
-) -> Tensor:
+    support_gram: Float[Tensor, "episode support support"],
+    query_support: Float[Tensor, "episode query support"],
+    labels: Float[Tensor, "episode support way"],
+    *,
+    regularization: float = 50.0,
+) -> Float[Tensor, "episode query way"]:
     """Predictions of W = X^T (X X^T + lambda I)^-1 Y, without a bias.
 
     Only inner products are needed, so one call serves training (products of live
@@ -15,18 +20,13 @@ def logits(
     Parameters
     ----------
     support_gram
-        (episode, support, support): inner products among the support.
+        Inner products among the support.
     query_support
-        (episode, query, support): inner products of queries with the support.
+        Inner products of queries with the support.
     labels
-        (episode, support, way): one-hot.
+        One-hot.
     regularization
         lambda; MetaOptNet's 50 by default.
-
-    Returns
-    -------
-    Tensor
-        (episode, query, way).
     """
     identity = torch.eye(
         support_gram.shape[-1], dtype=support_gram.dtype, device=support_gram.device

@@ -49,7 +49,9 @@ def latex(table: Table) -> str:
 
 def _csv(table: Table) -> str:
     rows = [_row(table, section, cell) for section in table.sections for cell in section.cells]
-    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    # With a pending cell the counts would turn into floats.
+    frame = pd.DataFrame(rows).astype({"n_samples": "Int64"})
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def _frame(table: Table, section: Section) -> pd.DataFrame:

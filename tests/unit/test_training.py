@@ -68,6 +68,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
     assert not list((tmp_path / "stopped" / "state").iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("run", ["r2d2_classical_fc", "r2d2_ridge"])
 def test_kill_9_at_any_moment(run, tiny_settings, packed, tmp_path, monkeypatch):
     """A process killed without warning, five times, ends with the same bits."""

@@ -181,6 +181,9 @@ HARMLESS = {
     "a data set that is not used": changed("pipeline/data/cifar_fs.py", "source"),
     "the place of a data set that is not used": configured({"datasets.cifar_fs.path": "/data"}),
     "another order of the configuration": reordered,
+    "the description of a setting": replaced(
+        "pipeline/config.py", "Random crop, colour jitter, flip", "Random crop"
+    ),
     "resources, logs and environments of the rules": other_resources,
 }
 
@@ -215,6 +218,10 @@ EDITS = {
         [*OF_MODELS, TABLES],
     ),
     "a new module that the training loop calls": (new_module, [*OF_MODELS, TABLES]),
+    "how processes use the machine": (
+        changed("pipeline/machine.py", "prepare"),
+        [*OF_MODELS, TABLES],
+    ),
     "the backbone": (changed("pipeline/models/r2d2.py", "R2D2.forward"), [*OF_MODELS, TABLES]),
     "how features are written": (
         changed("pipeline/analysis/embedding.py", "embed"),

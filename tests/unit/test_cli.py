@@ -1,0 +1,338 @@
+"""The command line: every verb runs by itself, without Snakemake, and says what is wrong."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from pipeline import config_files, jobs
+from pipeline.__main__ import INTERRUPTED, main
+from pipeline.plugins import find
+
+JOB = {"--settings", "--code"}
+MACHINE = {"--device", "--threads"}
+OPTIONS: dict[str, set[str]] = {
+    "fetch": {"--dataset", "--path", "--out"},
+    "pack": {*JOB, "--raw", "--out", "--workers"},
+    "train": {*JOB, *MACHINE, "--data", "--out", "--state"},
+    "embed": {*JOB, *MACHINE, "--weights", "--data", "--out"},
+    "evaluate": {*JOB, *MACHINE, "--features", "--out"},
+    "measure": {*JOB, *MACHINE, "--features", "--out"},
+    "table": {*JOB, "--records", "--out"},
+    "settings": {"--scale", "--dataset", "--run", "--seed", "--table"},
+    "schema": set(),
+}
+# What each verb that runs a job reads and writes, where there is nothing.
+NOWHERE = {
+    "pack": ["--raw", "nowhere", "--out", "out"],
+    "train": ["--data", "nowhere", "--out", "out", "--state", "out/state"],
+    "embed": ["--weights", "nowhere", "--data", "nowhere", "--out", "out"],
+    "evaluate": ["--features", "nowhere", "--out", "out/record.json"],
+    "measure": ["--features", "nowhere", "--out", "out/record.json"],
+    "table": ["--records", "nowhere", "--out", "out/table"],
+}
+CLASSICAL = ["r2d2_classical", "r2d2_classical_fc", "r2d2_classical_hv"]
+RUNS = ["r2d2_ridge", *CLASSICAL]
+TINY: dict[str, Any] = {
+    "scale": "demo",
+    "datasets": {
+        "tiny": {
+            "source": "synthetic",
+            "stands_for": "cifar_fs",
+            "image_size": 16,
+            "images_per_class": 8,
+        }
+    },
+    "roles": {"cifar_fs": "tiny"},
+    "width": {"r2d2": 0.05},
+    "runs": {
+        **{run: {"training": {"steps": 2, "validations": 1}} for run in CLASSICAL},
+        "r2d2_ridge": {
+            "training": {
+                "steps": 2,
+                "validations": 1,
+                "n_shot": 2,
+                "n_query": 2,
+                "validation_episodes": 4,
+            }
+        },
+    },
+    "evaluation": {"n_episodes": 10, "n_query": 2},
+    "measurement": {"n_pairs": 10, "base_images_per_class": 2},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; the configuration is that of a run of seconds."""
+    load = config_files.load
+
+    def tiny(overrides: dict[str, Any]) -> Any:
+        return load(config_files.merged(TINY, overrides))
+
+    monkeypatch.setattr(config_files, "load", tiny)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names_of(verb: str, run: str = "r2d2_classical", table: str = "table3") -> list[str]:
+    """The options of ``settings`` that name a job of this verb."""
+    if verb == "pack":
+        return ["--dataset", "tiny"]
+    if verb == "table":
+        return ["--table", table]
+    return ["--dataset", "tiny", "--run", run, "--seed", "0"]
+
+
+@pytest.fixture
+def settings(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What ``python -m pipeline settings`` prints for a job."""
+
+    def printed(verb: str, **names: str) -> str:
+        capsys.readouterr()
+        assert main(["settings", verb, *names_of(verb, **names)]) == 0
+        return capsys.readouterr().out.strip()
+
+    return printed
+
+
+# Help
+
+
+def help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as left:
+        main([*arguments, "--help"])
+    assert left.value.code == 0
+    printed = capsys.readouterr()
+    assert not printed.err
+    return printed.out
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of([], capsys)
+    assert set(re.findall(r"(?m)^    (\w+) ", text)) == OPTIONS.keys()
+    assert OPTIONS.keys() >= jobs.VERBS
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_help_of_a_verb_names_its_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of([verb], capsys)
+    assert text.startswith(f"usage: python -m pipeline {verb} ")
+    described = re.findall(r"(?m)^  (?:-h, )?(--\w+)", text)
+    assert sorted(described) == sorted({*OPTIONS[verb], "--help"})
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["table", "--out", "x"], ["settings", "fly"]])
+def test_a_wrong_command_line_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert "usage: python -m pipeline" in capsys.readouterr().err
+
+
+# Errors
+
+
+def assert_fails(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The status is 1, and all that is said is one line on stderr."""
+    capsys.readouterr()
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert re.fullmatch(f"error: .*{message}.*\n", printed.err)
+    assert not printed.out
+
+
+def test_an_unknown_scale_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["settings", "pack", "--dataset", "cifar_fs", "--scale", "smal"]
+    assert_fails(arguments, "unknown scale 'smal'; did you mean 'small'", capsys)
+
+
+@pytest.mark.parametrize("verb", NOWHERE)
+def test_settings_that_are_not_json_are_an_error(
+    verb: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [verb, "--settings", "{'scale': 'demo'}", *NOWHERE[verb]]
+    assert_fails(arguments, "--settings is not JSON .*python -m pipeline settings", capsys)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("verb", [verb for verb in NOWHERE if verb != "pack"])
+def test_a_missing_input_is_an_error(
+    verb: str, folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_fails([verb, "--settings", settings(verb), *NOWHERE[verb]], "nowhere", capsys)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("verb", NOWHERE)
+def test_other_code_than_planned_is_refused_before_any_work(
+    verb: str, folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even an input is opened: there is none."""
+    given = settings(verb)
+    now = jobs.code(verb, json.loads(given))
+    message = rf"the code of this job changed .*\(it is {now} now, was 0123\); run snakemake again"
+    assert_fails([verb, "--settings", given, "--code", "0123", *NOWHERE[verb]], message, capsys)
+    assert not list(folder.iterdir())
+
+
+# Verbs
+
+
+@pytest.mark.parametrize("verb", NOWHERE)
+def test_printed_settings_are_those_of_the_workflow(
+    verb: str, settings: Callable[..., str]
+) -> None:
+    names: dict[str, Any] = {"dataset": "tiny", "run": "r2d2_classical", "seed": 0}
+    if verb == "pack":
+        names = {"dataset": "tiny"}
+    if verb == "table":
+        names = {"table": "table3"}
+    assert settings(verb) == jobs.dumps(jobs.settings(config_files.load({}), verb, **names))
+
+
+def test_every_verb_runs_without_snakemake(
+    folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From images to every table, by the command line alone and each job on planned code."""
+
+    def run(verb: str, *arguments: str, **names: str) -> None:
+        given = settings(verb, **names)
+        job = ["--settings", given, "--code", jobs.code(verb, json.loads(given))]
+        assert main([verb, *job, *arguments]) == 0
+
+    run("pack", "--out", "packed")
+    cpu = ["--device", "cpu"]
+    for one in RUNS:
+        out = f"runs/{one}"
+        run("train", "--data", "packed", "--out", out, "--state", f"state/{one}", *cpu, run=one)
+        weights = f"{out}/weights.safetensors"
+        features = f"features/{one}"
+        run("embed", "--weights", weights, "--data", "packed", "--out", features, *cpu, run=one)
+        run("evaluate", "--features", features, "--out", f"evals/{one}.json", *cpu, run=one)
+        run("measure", "--features", features, "--out", f"measures/{one}.json", *cpu, run=one)
+    for table, kinds in jobs.TABLES.items():
+        made = [f"{kind}/{one}.json" for kind in kinds for one in RUNS]
+        run("table", "--records", *made, "--out", f"tables/{table}", table=table)
+
+    assert {file.name for file in (folder / "tables").iterdir()} == {
+        f"{table}{suffix}" for table in jobs.TABLES for suffix in (".md", ".tex", ".csv")
+    }
+    for table in jobs.TABLES:
+        ours, absent = (
+            (folder / f"tables/{table}.md").read_text().split("## synthetic_mini_imagenet")
+        )
+        assert "## tiny (generated images in the place of CIFAR-FS)" in ours
+        assert "pending" not in ours
+        assert "pending" in absent
+    assert not list((folder / "state").rglob("*.*"))
+
+
+def test_an_interrupted_training_exits_with_75_and_goes_on(
+    folder: Path,
+    settings: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["pack", "--settings", settings("pack"), "--out", "packed"]) == 0
+    place = ["--data", "packed", "--out", "out", "--state", "state", "--device", "cpu"]
+    command = ["train", "--settings", settings("train"), *place]
+    algorithm = find("training", "classical", "Training")
+    step = algorithm.step
+
+    def step_and_stop(self: Any, index: int) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, index)
+
+    monkeypatch.setattr(algorithm, "step", step_and_stop)
+    assert main(command) == INTERRUPTED == 75
+    assert capsys.readouterr().err == (
+        "tiny r2d2_classical seed 0: stopped at step 1, state is saved; "
+        "run the same command to go on\n"
+    )
+    assert not (folder / "out").exists()
+    monkeypatch.setattr(algorithm, "step", step)
+    assert main(command) == 0
+    assert "going on at step 1" in capsys.readouterr().out
+    assert (folder / "out" / "weights.safetensors").exists()
+
+
+def test_fetch_links_to_the_users_own_copy(folder: Path) -> None:
+    own = folder / "my copy.zip"
+    own.write_bytes(b"images")
+    assert main(["fetch", "--dataset", "cifar_fs", "--path", str(own), "--out", "raw"]) == 0
+    assert (folder / "raw" / "archive").resolve() == own
+    assert own.read_bytes() == b"images"
+
+
+def test_schema_writes_both_files_and_names_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = config_files.schemas(folder)
+    monkeypatch.setattr(config_files, "schemas", lambda: written)
+    assert main(["schema"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in written]
+    assert {path.name for path in written} == {"schema.json", "scales.json"}
+    for path, schema in written.items():
+        assert json.loads(path.read_text()) == schema
+
+
+# What a process imports
+
+
+def python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_light_verbs_import_no_heavy_library(tmp_path: Path) -> None:
+    """A person waits for ``settings``, and Snakemake for the modules that it imports."""
+    code = """
+import sys
+from pipeline.__main__ import main
+status = main(["settings", "pack", "--dataset", "cifar_fs", "--scale", "paper"])
+heavy = {"torch", "pandas", "numpy", "scipy", "snakemake"} & sys.modules.keys()
+assert not heavy, heavy
+sys.exit(status)
+"""
+    done = python(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["source"] == "cifar_fs"
+
+
+def test_nothing_needs_snakemake_or_qpth(tmp_path: Path) -> None:
+    """With both gone every module can be imported, and a verb runs."""
+    source = {"image_size": 16, "images_per_class": 1, "seed": 0}
+    settings = {"dataset": "tiny", "source": "synthetic", "stands_for": "cifar_fs", **source}
+    code = f"""
+import pkgutil, sys
+from importlib import import_module
+sys.modules["snakemake"] = sys.modules["qpth"] = None
+import pipeline
+names = [module.name for module in pkgutil.walk_packages(pipeline.__path__, "pipeline.")]
+for name in names:
+    import_module(name)
+print(len(names))
+from pipeline.__main__ import main
+sys.exit(main(["pack", "--settings", {json.dumps(settings)!r}, "--out", "packed"]))
+"""
+    done = python(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.splitlines()[0]) > 30
+    assert (tmp_path / "packed" / "passport.json").exists()
