@@ -109,7 +109,7 @@ def test_a_full_disk_is_said_and_loses_nothing(
 ) -> None:
     path = tmp_path / "record.json"
     path.write_text("earlier")
-    call = (Path, "write_text") if when == "writing" else (os, "fsync")
+    call: tuple[object, str] = (Path, "write_text") if when == "writing" else (os, "fsync")
     with monkeypatch.context() as disk:
         disk.setattr(*call, lambda *_, **__: failing(number))
         with pytest.raises(UserError, match=f"cannot write {path}: {FULL[number]}. Free some"):

@@ -470,6 +470,32 @@ def test_published_numbers_are_the_papers(key: str, value: float, radius: float 
     assert (float(found.value), found.radius and float(found.radius)) == (value, radius)
 
 
+@pytest.mark.parametrize(
+    ("name", "role", "column", "values", "radii"),
+    [
+        ("table2", "cifar_fs", "r_fc", 7.04, 0),
+        ("table2", "cifar_fs", "r_hv", 4.64, 0),
+        ("table2", "mini_imagenet", "r_fc", 10.60, 0),
+        ("table2", "mini_imagenet", "r_hv", 6.17, 0),
+        ("table3", "mini_imagenet", "1-shot", 438.31, 2.34),
+        ("table3", "mini_imagenet", "5-shot", 586.31, 1.96),
+        ("table3", "cifar_fs", "1-shot", 544.1, 2.7),
+        ("table3", "cifar_fs", "5-shot", 670.7, 1.9),
+    ],
+)
+def test_published_columns_add_up_to_the_papers(
+    name: str, role: str, column: str, values: float, radii: float
+) -> None:
+    """A slip of the pen in any cell shows in its column's sum."""
+    rows = [
+        row
+        for row in published_rows()
+        if (row["table"], row["dataset"], row["column"]) == (name, role, column)
+    ]
+    assert sum(float(row["value"]) for row in rows) == pytest.approx(values)
+    assert sum(float(row["radius"] or 0) for row in rows) == pytest.approx(radii)
+
+
 def test_what_the_paper_did_not_print_is_not_there() -> None:
     assert published("table3", "R2-D2", "R2-D2", "cifar_fs", "10-shot") is None
 
