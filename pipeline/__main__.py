@@ -114,13 +114,14 @@ def _schema(_: argparse.Namespace) -> None:
 
 def _job(verb: str, options: argparse.Namespace) -> tuple[jobs.Settings, str]:
     """The job's settings, and the digest of the code it is about to run."""
+    print_some = "print some with: python -m pipeline settings --help"
     try:
         settings = json.loads(options.settings)
+        code = jobs.code(verb, settings)
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"--settings is not JSON ({error}); print some with: python -m pipeline settings --help"
-        ) from None
-    code = jobs.code(verb, settings)
+        raise UserError(f"--settings is not JSON ({error}); {print_some}") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--settings is not that of {verb} ({error!r}); {print_some}") from None
     if options.code not in (None, code):
         raise UserError(
             f"the code of this job changed after the workflow was planned (it is {code} now, "
@@ -146,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = _job_verb(verbs, "pack", _pack, "Turn raw images, or generated ones, into plain arrays.")
     verb.add_argument("--raw", type=Path, metavar="PATH", help="the downloaded archive or folder")
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
-    verb.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    verb.add_argument(
+        "--workers", type=_count, default=1, metavar="N", help="processes (default: 1)"
+    )
 
     verb = _job_verb(
         verbs,
@@ -178,7 +181,14 @@ def _parser() -> argparse.ArgumentParser:
         _machine_options(verb)
 
     verb = _job_verb(verbs, "table", _table, "Render one table from records.")
-    verb.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE")
+    verb.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="from evaluate and measure",
+    )
     verb.add_argument(
         "--out", type=Path, required=True, metavar="PREFIX", help="of the .md, .tex and .csv files"
     )
@@ -225,6 +235,12 @@ def _job_verb(verbs: Verbs, name: str, action: Action, text: str) -> argparse.Ar
     return verb
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+    return int(text)
+
+
 def _data_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="from pack")
 
@@ -234,7 +250,7 @@ def _machine_options(verb: argparse.ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any"
     )
     verb.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)"
+        "--threads", type=_count, default=1, metavar="N", help="CPU threads (default: 1)"
     )
 
 

@@ -289,6 +289,12 @@ class Experiment(Strict):
                     "evaluation", dataset, "novel", evaluation.n_way, n_shot, evaluation.n_query
                 )
         known = {data.stands_for or name for name, data in self.datasets.items()}
+        for name, data in self.datasets.items():
+            if data.stands_for and name in known:
+                raise ValueError(
+                    f"datasets.{name}: generated images cannot bear the name of images of the "
+                    f"paper; call them synthetic_{name}"
+                )
         for name, run in self.runs.items():
             for role in run.datasets:
                 if role not in known:

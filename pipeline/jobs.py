@@ -7,12 +7,14 @@ them moved.
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Experiment
+from pipeline.config import Experiment, nearest
 from pipeline.digest import code_digest
+from pipeline.errors import UserError
 
 Settings = dict[str, Any]
 
@@ -29,7 +31,27 @@ def run_this_code(root: str) -> None:
 
 
 def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:
-    """The effective configuration of one job: plain values, all defaults filled in."""
+    """The effective configuration of one job: plain values, all defaults filled in.
+
+    Raises
+    ------
+    UserError
+        If ``names`` are not those that say which job of the verb it is, or one is unknown.
+    """
+    _, *needed = signature(_SETTINGS[verb]).parameters
+    if names.keys() != set(needed):
+        raise UserError(
+            f"a job of {verb} is named by --{', --'.join(needed)}; "
+            f"given: {', '.join(f'--{name}' for name in names) or 'none'}"
+        )
+    known: dict[str, Mapping[str, Any]] = {
+        "dataset": experiment.datasets,
+        "run": experiment.runs,
+        "table": TABLES,
+    }
+    for name in known.keys() & names.keys():
+        if names[name] not in known[name]:
+            raise UserError(f"unknown {name} {names[name]!r}; {nearest(names[name], known[name])}")
     return _SETTINGS[verb](experiment, **names)
 
 
@@ -107,7 +129,12 @@ TABLES: dict[str, tuple[str, ...]] = {
 
 
 def _table(experiment: Experiment, table: str) -> Settings:
-    return {"table": table, "scale": experiment.scale, "roles": experiment.roles}
+    return {
+        "table": table,
+        "scale": experiment.scale,
+        "roles": experiment.roles,
+        "n_way": experiment.evaluation.n_way,
+    }
 
 
 _SETTINGS: dict[str, Callable[..., Settings]] = {

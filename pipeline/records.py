@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.files import write_json
@@ -100,9 +100,19 @@ def read(path: Path, *kinds: Kind) -> Record:
             )
         record = Record.model_validate(content)
     except OSError as error:
-        raise UserError(f"cannot read the record {path}: {error.strerror}") from None
+        raise UserError(
+            f"cannot read the record {path}: {error.strerror}; "
+            "correct the path, or let snakemake make it"
+        ) from None
+    except ValidationError as error:
+        faults = [(*fault["loc"], fault["msg"]) for fault in error.errors()]
+        reason = "; ".join(": ".join(map(str, fault)) for fault in faults)
+        raise UserError(f"{path} is not a whole record ({reason}); {again}") from None
     except ValueError as error:
         raise UserError(f"{path} is not a whole record ({error}); {again}") from None
     if record.kind not in kinds:
-        raise UserError(f"{path} is a record of {record.kind}, needed is one of {', '.join(kinds)}")
+        raise UserError(
+            f"{path} is a record of {record.kind}, needed is one of {', '.join(kinds)}; "
+            "correct the path"
+        )
     return record

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline import records
 from pipeline.analysis.embedding import Features
 from pipeline.data.episodes import sample
+from pipeline.errors import UserError
 from pipeline.machine import describe
 from pipeline.regularizers import feature_clustering, hyperplane_variation
 
@@ -28,6 +29,11 @@ def measure(
     The released forms and the printed R_HV are means over random pairs of classes with two
     images of each, as in training; one value per pair is kept, and all models of a data set
     meet the same pairs. The printed R_FC is one ratio over all classes and embedded images.
+
+    Raises
+    ------
+    UserError
+        If a measure is not finite.
     """
     started = time.monotonic()
     source = Features(features)
@@ -37,10 +43,16 @@ def measure(
         embedded = embedded.to(device)
         pairs = class_pairs(labels, settings["n_pairs"], settings["measurement_seed"], split)
         per_pair = pairwise(embedded, pairs)
+        ratio = printed_r_fc(embedded, labels)
+        if not all(bool(part.isfinite().all()) for part in (ratio, *per_pair.values())):
+            raise UserError(
+                f"{features}: R_FC or R_HV of {split} classes is not finite, so the features are "
+                "all alike or very large; the run failed to learn, look into its log.jsonl"
+            )
         values[split] = {
             "n_classes": len(np.unique(labels)),
             "images_per_class": int(np.bincount(labels).min()),
-            "r_fc_printed": float(printed_r_fc(embedded, labels)),
+            "r_fc_printed": float(ratio),
             "pairs": {
                 # Seven digits are what float32 holds.
                 name: [float(f"{value:.7g}") for value in part.tolist()]

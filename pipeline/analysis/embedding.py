@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from pipeline import records
 from pipeline.data.augmentation import Normalisation
@@ -31,20 +33,13 @@ def embed(
     Raises
     ------
     UserError
-        If a feature is not finite.
+        If the weights cannot be used, or a feature is not finite.
     """
     started = time.monotonic()
     packed = Packed.open(data)
     passport = packed.passport
     backbone = find("models", settings["backbone"]["name"], "build")(settings["backbone"]["width"])
-    prefix = "backbone."
-    backbone.load_state_dict(
-        {
-            name.removeprefix(prefix): tensor
-            for name, tensor in load_file(weights).items()
-            if name.startswith(prefix)
-        }
-    )
+    _load(backbone, weights)
     backbone.to(device=device, memory_format=torch.channels_last).eval()
     normalisation = Normalisation()
     if settings["normalise"]:
@@ -52,21 +47,19 @@ def embed(
     for split, images_per_class in settings["images_per_class"].items():
         chosen = first_of_each_class(packed.labels(split), images_per_class)
         images = torch.from_numpy(packed.images(split)[chosen]).to(device)
-        with replacing(out / f"{split}.npy") as temporary:
-            mapped = None
-            place = 0
+        # Not through a memory map: there, a full disk kills the process instead of raising.
+        with replacing(out / f"{split}.npy") as temporary, temporary.open("wb") as file:
             for batch in embedding.embed(backbone, images, normalisation):
                 if not bool(batch.isfinite().all()):
-                    raise UserError(f"{weights}: features of {split} images are not finite")
-                if mapped is None:
-                    shape = (len(images), batch.shape[1])
-                    mapped = np.lib.format.open_memmap(
-                        temporary, mode="w+", dtype=np.float32, shape=shape
+                    raise UserError(
+                        f"{weights}: features of {split} images are not finite; the run "
+                        "diverged, lower its lr in config.yaml"
                     )
-                mapped[place : place + len(batch)] = batch.cpu().numpy()
-                place += len(batch)
-            if mapped is not None:
-                mapped.flush()
+                if file.tell() == 0:
+                    shape = (len(images), batch.shape[1])
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(batch.cpu().numpy().astype("<f4").tobytes())
         with replacing(out / f"{split}_labels.npy") as temporary:
             np.save(temporary, packed.labels(split)[chosen])
     records.write(
@@ -82,6 +75,24 @@ def embed(
         wall_s=time.monotonic() - started,
         values={},
     )
+
+
+def _load(backbone: nn.Module, weights: Path) -> None:
+    """Load what training wrote: the backbone's part of it."""
+    prefix = "backbone."
+    try:
+        tensors = load_file(weights)
+        backbone.load_state_dict(
+            {
+                name.removeprefix(prefix): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(prefix)
+            }
+        )
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(
+            f"cannot use the weights {weights}: {error}; delete the file and run snakemake again"
+        ) from None
 
 
 def first_of_each_class(labels: NDArray[np.int64], n: int | None) -> NDArray[np.int64]:
@@ -103,7 +114,7 @@ class Features:
         try:
             features = np.load(self.folder / f"{name}.npy")
             labels = np.load(self.folder / f"{name}_labels.npy")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(
                 f"cannot read the features of {name} in {self.folder}: {error}; "
                 "delete the folder and run snakemake again"

@@ -88,8 +88,8 @@ def _estimate(ours: Estimate, digits: int) -> tuple[str, str]:
 def _paper(paper: Published | None) -> str:
     if paper is None:
         return ""
-    radius = "" if paper.radius is None else f" ± {paper.radius:g}"
-    return f"{paper.value:g}{radius}{' (quoted)' if paper.kind == 'quoted' else ''}"
+    radius = "" if paper.radius is None else f" ± {paper.radius}"
+    return f"{paper.value}{radius}{' (quoted)' if paper.kind == 'quoted' else ''}"
 
 
 def _notes(table: Table) -> list[str]:

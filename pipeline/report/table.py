@@ -3,23 +3,24 @@
 import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.analysis.statistics import Estimate, estimate
-from pipeline.report.results import Samples, over_seeds
+from pipeline.report.results import PerSeed, over_seeds
 
 PAPER_NAMES = {"cifar_fs": "CIFAR-FS", "mini_imagenet": "mini-ImageNet"}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A number of the paper."""
+    """A number of the paper, with as many digits as it prints."""
 
-    value: float
-    radius: float | None
+    value: Decimal
+    radius: Decimal | None
     # What the radius means: "one standard error", "95 % interval" or "none".
     radius_meaning: str
     # "measured" by the authors, or "quoted" by them from other work.
@@ -36,8 +37,8 @@ def _all_published() -> Mapping[tuple[str, ...], Published]:
     with (Path(__file__).parent / "published.csv").open(encoding="utf-8", newline="") as file:
         return {
             (row["table"], row["row"], row["backbone"], row["dataset"], row["column"]): Published(
-                value=float(row["value"]),
-                radius=float(row["radius"]) if row["radius"] else None,
+                value=Decimal(row["value"]),
+                radius=Decimal(row["radius"]) if row["radius"] else None,
                 radius_meaning=row["radius_meaning"],
                 kind=row["kind"],
             )
@@ -61,27 +62,31 @@ class Cell:
     @property
     def difference(self) -> float | None:
         """Ours minus the paper's."""
-        return (
-            None if self.ours is None or self.paper is None else self.ours.mean - self.paper.value
-        )
+        if self.ours is None or self.paper is None:
+            return None
+        return self.ours.mean - float(self.paper.value)
 
 
 def cell(
     row: str,
     backbone: str,
     column: str,
-    samples: list[Samples] | None,
+    samples: PerSeed,
     paper: Published | None = None,
 ) -> Cell:
-    """A cell from each seed's samples: the error is over episodes, of the mean over seeds."""
+    """A cell from each seed's samples: the error is over episodes, of the mean over seeds.
+
+    A single sample per seed is a number that is no mean, and has no error.
+    """
     if not samples:
         return Cell(row, backbone, column, None, paper=paper)
-    means = [float(one.mean()) for one in samples]
+    means = [float(one.mean()) for one in samples.values()]
+    shared = over_seeds(samples)
     return Cell(
         row,
         backbone,
         column,
-        estimate(over_seeds(samples)),
+        estimate(shared) if len(shared) > 1 else Estimate(float(shared[0]), None, 1),
         n_seeds=len(samples),
         seed_sd=float(np.std(means, ddof=1)) if len(means) > 1 else None,
         paper=paper,

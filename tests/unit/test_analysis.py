@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +206,38 @@ def test_features_that_are_not_finite_are_refused(
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize("content", [None, b"", b"torn", "of a wider backbone"])
+def test_weights_that_cannot_be_used_are_refused(
+    content: bytes | str | None, packed: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights.safetensors"
+    if isinstance(content, bytes):
+        weights.write_bytes(content)
+    elif content:
+        wider = r2d2.build(2 * WIDTH).state_dict()
+        save_file({f"backbone.{name}": tensor for name, tensor in wider.items()}, weights)
+    with pytest.raises(UserError, match=rf"(?s)cannot use the weights {weights}: .*run snakemake"):
+        embed(settings("embed"), "digest", weights, packed, tmp_path / "out", CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_said(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write goes to /dev/full."""
+
+    def mkstemp(dir: Path, prefix: str, suffix: str) -> tuple[int, str]:
+        path = dir / f"{prefix}full{suffix}"
+        path.symlink_to("/dev/full")
+        return os.open(path, os.O_WRONLY), str(path)
+
+    weights = model("r2d2_classical").weights
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    with pytest.raises(UserError, match=rf"cannot write {tmp_path}/novel.npy: No space left"):
+        embed(settings("embed"), "digest", weights, packed, tmp_path, CPU)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def copied(model: Callable[[str], Model], tmp_path: Path) -> Path:
     """A copy of a model's features, to be damaged."""
@@ -212,10 +246,10 @@ def copied(model: Callable[[str], Model], tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("size", [3, 60, 128, 500])
+@pytest.mark.parametrize("size", [0, 3, 60, 128, 500])
 @pytest.mark.parametrize("name", ["novel", "novel_labels"])
 def test_a_torn_feature_file_is_refused(name: str, size: int, copied: Path) -> None:
-    """Cut in its first word, in its header, just after it, and in its numbers."""
+    """Empty, or cut in its first word, in its header, just after it, and in its numbers."""
     path = copied / f"{name}.npy"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(
@@ -369,6 +403,18 @@ def test_measures_are_those_of_the_papers_formulas(
             )
         exact = float(printed_r_fc(features.double(), labels))
         assert values[split]["r_fc_printed"] == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [1.0, 1e30])
+def test_measures_that_are_not_finite_are_refused(value: float, copied: Path) -> None:
+    """Of features that are all alike, and of such as are too large to be squared."""
+    features = np.load(copied / "base.npy")
+    features[:] = value
+    features[0, 0] = value if value == 1.0 else -value
+    np.save(copied / "base.npy", features)
+    with pytest.raises(UserError, match=f"{copied}: R_FC or R_HV of base classes is not finite"):
+        measure(settings("measure"), "digest", copied, copied / "out.json", CPU)
+    assert not (copied / "out.json").exists()
 
 
 def test_a_record_of_measures_is_json_that_all_can_read(

@@ -130,7 +130,13 @@ def test_help_of_a_verb_names_its_options(verb: str, capsys: pytest.CaptureFixtu
     assert sorted(described) == sorted({*OPTIONS[verb], "--help"})
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["table", "--out", "x"], ["settings", "fly"]])
+WRONG = [[], ["fly"], ["table", "--out", "x"], ["settings", "fly"]]
+WRONG += [
+    ["evaluate", "--settings", "{}", *NOWHERE["evaluate"], "--threads", n] for n in ("0", "x")
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG)
 def test_a_wrong_command_line_exits_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +170,33 @@ def test_settings_that_are_not_json_are_an_error(
     arguments = [verb, "--settings", "{'scale': 'demo'}", *NOWHERE[verb]]
     assert_fails(arguments, "--settings is not JSON .*python -m pipeline settings", capsys)
     assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("given", ["{}", "[]", "null", '{"backbone": "r2d2"}'])
+@pytest.mark.parametrize("verb", ["pack", "train", "embed", "evaluate", "table"])
+def test_settings_of_something_else_are_an_error(
+    verb: str, given: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = f"--settings is not that of {verb} .*python -m pipeline settings"
+    assert_fails([verb, "--settings", given, *NOWHERE[verb]], message, capsys)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --dataset tiny", "a job of train is named by --dataset, --run, --seed; given: --dataset"),
+        ("pack", "a job of pack is named by --dataset; given: none"),
+        ("pack --dataset tiny --seed 1", "a job of pack is named by --dataset; given: --dataset, --seed"),
+        ("pack --dataset tinny", "unknown dataset 'tinny'; did you mean 'tiny'"),
+        ("train --dataset tiny --run r2d2_rigde --seed 0", "unknown run 'r2d2_rigde'; did you mean 'r2d2_ridge'"),
+        ("table --table tabel3", "unknown table 'tabel3'; did you mean 'table3'"),
+    ],
+)  # fmt: skip
+def test_a_job_that_there_is_not_is_an_error(
+    arguments: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_fails(["settings", *arguments.split()], message, capsys)
 
 
 @pytest.mark.parametrize("verb", [verb for verb in NOWHERE if verb != "pack"])

@@ -17,6 +17,9 @@ def test_every_scale_is_valid_and_has_trainings(scale):
     assert experiment.trainings()
 
 
+GENERATED = {"source": "synthetic", "stands_for": "mini_imagenet", "image_size": 16, "images_per_class": 20}  # fmt: skip
+
+
 def training(**changes):
     return {"runs": {"r2d2_ridge": {"training": changes}}}
 
@@ -43,6 +46,7 @@ def training(**changes):
         ({"runs": {"../up": {}}}, r"runs\.\.\./up: String should match pattern"),
         ({"roles": {"cifar_fs": "synthetic_cifar"}}, r"roles\.cifar_fs: unknown data set 'synthetic_cifar'; did you mean 'synthetic_cifar_fs'\?"),
         ({"roles": {"cifar_fs": "synthetic_mini_imagenet"}}, r"roles\.cifar_fs: 'synthetic_mini_imagenet' does not stand for 'cifar_fs'"),
+        ({"datasets": {"mini_imagenet": GENERATED}}, r"datasets\.mini_imagenet: generated images cannot bear the name .*; call them synthetic_mini_imagenet"),
         ({"datasets": {"cifar_fs": {"pth": "x"}}}, r"datasets\.cifar_fs: unknown key 'pth'; did you mean 'path'\?"),
         ({"datasets": {"cifar_fs": {"source": "cifar"}}}, r"datasets\.cifar_fs\.source: did you mean 'cifar_fs'\?"),
         ({"evaluation": {"n_way": 21}}, r"evaluation\.n_way: 21 is more than the 20 novel classes"),

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -97,7 +98,7 @@ def accuracies(path: Path, head: str, n_shot: int) -> NDArray[np.float64]:
 
 
 def settings_of(name: str, roles: Mapping[str, str]) -> dict[str, Any]:
-    return {"table": name, "scale": "tiny", "roles": roles}
+    return {"table": name, "scale": "tiny", "roles": roles, "n_way": 5}
 
 
 ROLES = {"cifar_fs": "shapes"}
@@ -266,6 +267,7 @@ def test_measures_of_two_seeds(tmp_path: Path) -> None:
             assert ratio["mean"] == pytest.approx(
                 np.mean([one[split]["r_fc_printed"] for one in values])
             )
+            assert (ratio["n_samples"], ratio["n_seeds"]) == (1, 2)
             assert np.isnan(ratio["standard_error"])
             assert np.isnan(ratio["low_95"])
 
@@ -305,7 +307,31 @@ def test_effects_are_paired_by_episode_and_by_seed(tmp_path: Path) -> None:
             assert one["sd_between_seeds"] == pytest.approx(between)
 
 
+def test_only_seeds_of_both_runs_are_paired(tmp_path: Path) -> None:
+    made = [("r2d2_classical", 0), ("r2d2_classical", 2), ("r2d2_classical_fc", 1)]
+    made.append(("r2d2_classical_fc", 2))
+    paths = [random_evaluation(tmp_path, run, seed) for run, seed in made]
+    one = cells_of("regularizers", paths, tmp_path).loc["cifar_fs", "ridge 1-shot", "+ R_FC"]
+    ours, plain = (accuracies(paths[place], "ridge", 1) for place in (3, 1))
+    assert one["n_seeds"] == 1
+    assert one["mean"] == pytest.approx((ours - plain).mean())
+
+
 # What is missing, and what must not be mixed
+
+
+def test_shots_that_were_not_evaluated_are_pending(tmp_path: Path) -> None:
+    path = evaluation(tmp_path, "r2d2_ridge", {"5": {"ridge": [70, 71]}})
+    found = cells_of("table3", [path], tmp_path)["mean"]
+    assert np.isnan(found["cifar_fs", "R2-D2", "1-shot"])
+    assert found["cifar_fs", "R2-D2", "5-shot"] == pytest.approx(94)
+
+
+def test_two_records_of_one_seed_are_refused(tmp_path: Path) -> None:
+    path = random_evaluation(tmp_path, "r2d2_ridge", 3)
+    message = f"{path}: there are two records .* of r2d2_ridge on shapes, seed 3; give one"
+    with pytest.raises(UserError, match=message):
+        Results([path, path], "tiny")
 
 
 @pytest.mark.parametrize("missing", RUNS)
@@ -399,9 +425,10 @@ def test_data_sets_have_images_of_their_own(tmp_path: Path) -> None:
     other = random_evaluation(tmp_path, "r2d2_ridge", dataset="forms", images="beef")
     results = Results([one, other], "tiny")
     for dataset, path in {"shapes": one, "forms": other}.items():
-        (found,) = results.accuracy(dataset, "r2d2_ridge", "ridge", 1) or []
-        np.testing.assert_allclose(found, accuracies(path, "ridge", 1))
-    assert results.accuracy("cifar_fs", "r2d2_ridge", "ridge", 1) is None
+        found = results.accuracy(dataset, "r2d2_ridge", "ridge", 1)
+        assert found.keys() == {0}
+        np.testing.assert_allclose(found[0], accuracies(path, "ridge", 1))
+    assert not results.accuracy("cifar_fs", "r2d2_ridge", "ridge", 1)
 
 
 def test_a_record_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -496,6 +523,15 @@ def test_published_columns_add_up_to_the_papers(
     assert sum(float(row["radius"] or 0) for row in rows) == pytest.approx(radii)
 
 
+def test_published_numbers_have_the_digits_that_the_paper_prints(tmp_path: Path) -> None:
+    cells_of("table3", [], tmp_path)
+    for suffix, plus_minus in ((".md", "±"), (".tex", r"$\pm$")):
+        text = (tmp_path / f"table3{suffix}").read_text(encoding="utf-8")
+        assert f" 51.80 {plus_minus} 0.20 (quoted) " in text
+        assert f" 50.39 {plus_minus} 0.30 " in text
+    assert ",51.80,0.20," in (tmp_path / "table3.csv").read_text(encoding="utf-8")
+
+
 def test_what_the_paper_did_not_print_is_not_there() -> None:
     assert published("table3", "R2-D2", "R2-D2", "cifar_fs", "10-shot") is None
 
@@ -542,13 +578,13 @@ def test_a_quoted_number_is_marked(tmp_path: Path) -> None:
 def awkward() -> Table:
     """A table whose every text holds what LaTeX would act on."""
     awkward = "[50 % of a_b & #1]"
-    paper = table.Published(50.0, None, "none", "quoted")
-    samples = [np.array([40.0, 60.0])]
+    paper = table.Published(Decimal(50), None, "none", "quoted")
+    samples = {0: np.array([40.0, 60.0])}
     cells: list[Cell] = [
         cell(awkward, awkward, awkward, samples, paper),
-        cell("plain", "plain", awkward, None),
+        cell("plain", "plain", awkward, {}),
         cell("plain", "plain", "one more", samples),
-        cell(awkward, awkward, "one more", None),
+        cell(awkward, awkward, "one more", {}),
     ]
     sections = [Section("cifar_fs", "my_shapes", cells), Section("mini_imagenet", None, cells)]
     return Table("awkward", awkward, "my_scale", 1, sections, [awkward])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.report import render
-from pipeline.report.results import Results, Samples
+from pipeline.report.results import PerSeed, Results
 from pipeline.report.table import Cell, Table, cell, sections
 
 HEADS = ["ridge", "prototypes"]
@@ -21,7 +21,7 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
     """Render the table from evaluation and measurement records."""
     results = Results(records, settings["scale"])
 
-    def samples(dataset: str, run: str) -> dict[str, list[Samples] | None]:
+    def samples(dataset: str, run: str) -> dict[str, PerSeed]:
         accuracy = {
             f"{head} {n_shot}-shot": results.accuracy(dataset, run, head, n_shot)
             for head in HEADS
@@ -58,7 +58,5 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
     render.write(table, prefix)
 
 
-def _minus(ours: list[Samples] | None, theirs: list[Samples] | None) -> list[Samples] | None:
-    if ours is None or theirs is None:
-        return None
-    return [a - b for a, b in zip(ours, theirs, strict=True)]
+def _minus(ours: PerSeed, theirs: PerSeed) -> PerSeed:
+    return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}

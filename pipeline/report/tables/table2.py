@@ -31,7 +31,7 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
                     paper = published("table2", model, backbone, role, IN_PAPER.get(row, ""))
                     found.append(cell(row, backbone, model, samples, paper))
                 ratio = results.printed_r_fc(dataset, run, split)
-                found.append(Cell(f"R_FC printed {split}", backbone, model, ratio))
+                found.append(cell(f"R_FC printed {split}", backbone, model, ratio))
         return found
 
     table = Table(
