@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -27,9 +27,6 @@ from pipeline.data.packing import read_class_split
 from pipeline.errors import UserError
 
 IMAGE_SIZE = 32
-# The formats of Pillow that can hold 8-bit RGB without loss of depth going unnoticed; its EPS
-# reader would run Ghostscript.
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "QOI", "TGA", "TIFF")
 MAX_IMAGE_BYTES = 1 << 20
 MAX_PICKLE_BYTES = 1 << 28
 
@@ -203,6 +200,13 @@ class AuthorsArchive:
         return f"the authors' archive {self.files.path}"
 
 
+@cache
+def _formats() -> list[str]:
+    """All that Pillow reads, except EPS: to read one would run Ghostscript."""
+    Image.init()
+    return sorted(Image.OPEN.keys() - {"EPS"})
+
+
 def decode_image(data: bytes, where: str) -> Pixels:
     """The pixels of one image file, (32, 32, 3); nothing is converted or rescaled.
 
@@ -211,8 +215,8 @@ def decode_image(data: bytes, where: str) -> Pixels:
     UserError
         If it is damaged, or anything but 32x32 RGB with 8 bits a channel.
     """
-    with _naming(where), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        # Pillow cuts 16 bits to 8 without a word; the file's own header tells.
+    with _naming(where), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        # Pillow cuts 16 bits to 8 without a word; these files' own headers tell.
         bits = 8
         if image.format == "PNG":
             bits = max(8, data[24])

@@ -136,7 +136,10 @@ def open_tiny(path: Path) -> CifarFS:
 
 FORMS: dict[str, Callable[[Path], Path]] = {
     "zip": lambda at: write_zip(at / "archive", authors_files()),
-    "zip of lossless WebP": lambda at: write_zip(at / "cifar100.zip", authors_files("WEBP")),
+    **{
+        f"zip of {form}": lambda at, form=form: write_zip(at / "c.zip", authors_files(form))
+        for form in ("WEBP", "BMP", "PPM", "TGA", "TIFF")
+    },
     "folder": lambda at: write_folder(at / "cifar100", authors_files()),
     "folder around it": lambda at: write_folder(at / "x" / "cifar100", authors_files()).parent,
     "tar": lambda at: write_tar(at / "archive", official_files()),
@@ -205,6 +208,19 @@ def png_of_16_bits() -> bytes:
     return signature + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def tiff_of_16_bits() -> bytes:
+    # Tags: width, height, bits, compression, colours, strip, samples, rows, bytes.
+    values = {256: 32, 257: 32, 258: 0, 259: 1, 262: 2, 273: 0, 277: 3, 278: 32, 279: 32 * 32 * 6}
+    end = 8 + 2 + 12 * len(values) + 4
+    values |= {258: end, 273: end + 6}
+    entries = [
+        struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag == 258 else 1, value)
+        for tag, value in values.items()
+    ]
+    head = b"II*\0" + struct.pack("<IH", 8, len(values)) + b"".join(entries) + bytes(4)
+    return head + struct.pack("<HHH", 16, 16, 16) + bytes(values[279])
+
+
 GREY = np.full((32, 32, 3), 7, dtype=np.uint8)
 BAD_IMAGES = {
     "zero bytes": (b"", "cannot be read"),
@@ -217,6 +233,7 @@ BAD_IMAGES = {
     "transparent": (encode(GREY, mode="RGBA"), "32x32 RGBA of 8 bits, must be 32x32 RGB"),
     "CMYK": (encode(GREY, "JPEG", "CMYK"), "32x32 CMYK of 8 bits, must be 32x32 RGB"),
     "16 bits": (png_of_16_bits(), "32x32 RGB of 16 bits, must be 32x32 RGB of 8 bits"),
+    "TIFF of 16 bits": (tiff_of_16_bits(), "RGB of 16 bits, must be 32x32 RGB of 8 bits"),
     "PostScript": (encode(GREY, "EPS"), "UnidentifiedImageError"),
     "huge": (bytes((1 << 20) + 1), "more than 1048576 bytes"),
 }
