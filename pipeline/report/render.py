@@ -21,7 +21,7 @@ def write(table: Table, prefix: Path) -> None:
 
 
 def markdown(table: Table) -> str:
-    parts = [f"# {table.title}", f"Scale: {table.scale}."]
+    parts = [f"# {table.heading}", f"Scale: {table.scale}."]
     for section in table.sections:
         frame = _frame(table, section)
         body = tabulate(frame.to_dict("list"), "keys", "github", disable_numparse=True)

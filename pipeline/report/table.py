@@ -117,11 +117,17 @@ class Table:
     """A whole table; ``digits`` are those after the point."""
 
     id: str
+    # The paper's name for it, if it is one of the paper's.
+    number: str | None
     title: str
     scale: str
     digits: int
     sections: list[Section]
     notes: list[str]
+
+    @property
+    def heading(self) -> str:
+        return f"{self.number}: {self.title}" if self.number else self.title
 
     @property
     def cells(self) -> list[Cell]:

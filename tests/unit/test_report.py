@@ -164,7 +164,7 @@ Classical w/ R\_FC & R2-D2 & 50.00 $\pm$ 0.00 & {[}50.00, 50.00] & 65.5 $\pm$ 0.
 Classical w/ R\_HV & R2-D2 & pending & pending & 64.6 $\pm$ 0.3 &  & pending & pending & 83.1 $\pm$ 0.3 &  \\
 \bottomrule
 \end{tabular}
-\caption{Table 3: 5-way accuracy in percent. CIFAR-FS. Scale: tiny. Ours: mean $\pm$ one standard error, and the 95 \% confidence interval. Samples per cell: 4; seeds: 1. Few-shot fine-tuning with the ridge head in every row. The paper fine-tunes with an SVM, except in its R2-D2 row, which it quotes from Bertinetto et al. (2018), where $\pm$ is a 95 \% interval. (quoted): the paper took this number from earlier work.}
+\caption{5-way accuracy in percent. CIFAR-FS. Scale: tiny. Ours: mean $\pm$ one standard error, and the 95 \% confidence interval. Samples per cell: 4; seeds: 1. Few-shot fine-tuning with the ridge head in every row. The paper fine-tunes with an SVM, except in its R2-D2 row, which it quotes from Bertinetto et al. (2018), where $\pm$ is a 95 \% interval. (quoted): the paper took this number from earlier work.}
 \end{table}
 """
 
@@ -587,7 +587,7 @@ def awkward() -> Table:
         cell(awkward, awkward, "one more", {}),
     ]
     sections = [Section("cifar_fs", "my_shapes", cells), Section("mini_imagenet", None, cells)]
-    return Table("awkward", awkward, "my_scale", 1, sections, [awkward])
+    return Table("awkward", None, awkward, "my_scale", 1, sections, [awkward])
 
 
 @pytest.mark.parametrize("name", [*TABLES, "awkward"])

@@ -44,6 +44,7 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
 
     table = Table(
         id="regularizers",
+        number=None,
         title="Effect of the regularisers on classical training",
         scale=settings["scale"],
         digits=3,

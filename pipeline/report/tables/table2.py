@@ -36,7 +36,8 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
 
     table = Table(
         id="table2",
-        title="Table 2: feature clustering and hyperplane variation, lower is tighter",
+        number="Table 2",
+        title="Feature clustering and hyperplane variation, lower is tighter",
         scale=settings["scale"],
         digits=3,
         sections=sections(settings["roles"], cells),

@@ -42,7 +42,8 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
 
     table = Table(
         id="table3",
-        title=f"Table 3: {settings['n_way']}-way accuracy in percent",
+        number="Table 3",
+        title=f"{settings['n_way']}-way accuracy in percent",
         scale=settings["scale"],
         digits=2,
         sections=sections(settings["roles"], cells),
