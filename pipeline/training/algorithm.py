@@ -16,14 +16,6 @@ from pipeline.streams import generator
 
 
 @dataclass(frozen=True)
-class Split:
-    """The images of one split, resident on the device, and their labels on the host."""
-
-    images: UInt8[Tensor, "image height width 3"]
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
 class Task:
     """What an algorithm starts from."""
 
@@ -33,21 +25,23 @@ class Task:
     device: torch.device
     backbone: nn.Module
     n_features: int
-    base: Split
-    validation: Split
     normalisation: Normalisation
-    # None if the run trains on the images as they are.
-    augmentation: Augmentation | None
+    # Images are resident on the device, labels on the host. Base images come augmented, or as
+    # they are.
+    base: Augmentation | UInt8[Tensor, "image height width 3"]
+    base_labels: NDArray[np.int64]
+    validation: UInt8[Tensor, "image height width 3"]
+    validation_labels: NDArray[np.int64]
 
     def batch(self, images: NDArray[np.int64], index: int) -> Float32[Tensor, "batch 3 h w"]:
         """Base images for training step ``index``, augmented if the run asks for it."""
         indices = torch.from_numpy(images)
-        if self.augmentation is None:
-            return plain(self.base.images, indices, self.normalisation)
-        return self.augmentation(indices, generator(self.seed, "augmentation", index))
+        if isinstance(self.base, Augmentation):
+            return self.base(indices, generator(self.seed, "augmentation", index))
+        return plain(self.base, indices, self.normalisation)
 
     def validation_features(self) -> Float[Tensor, "image feature"]:
-        return torch.cat(list(embed(self.backbone, self.validation.images, self.normalisation)))
+        return torch.cat(list(embed(self.backbone, self.validation, self.normalisation)))
 
 
 class Algorithm(Protocol):

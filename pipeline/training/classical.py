@@ -21,7 +21,7 @@ class Training:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.run = Classical.model_validate(task.settings)
-        n_classes = int(task.base.labels.max()) + 1
+        n_classes = int(task.base_labels.max()) + 1
         self.modules = nn.ModuleDict(
             {
                 "backbone": task.backbone,
@@ -29,8 +29,8 @@ class Training:
             }
         )
         self.optimizer = sgd(self.run, self.modules.parameters())
-        self.labels = torch.from_numpy(task.base.labels).to(task.device)
-        self.batches = PairBatches(task.base.labels, self.run.batch_size, task.seed)
+        self.labels = torch.from_numpy(task.base_labels).to(task.device)
+        self.batches = PairBatches(task.base_labels, self.run.batch_size, task.seed)
 
     def step(self, index: int) -> dict[str, Tensor]:
         images = self.batches[index]
@@ -59,7 +59,7 @@ class Training:
         few-shot head takes part, so classical training depends on none.
         """
         features = self.task.validation_features()
-        labels = torch.from_numpy(self.task.validation.labels).to(features.device)
+        labels = torch.from_numpy(self.task.validation_labels).to(features.device)
         known, unknown = features[::2], features[1::2]
         of_class = functional.one_hot(labels[::2]).to(features.dtype)
         means = of_class.T @ known / of_class.sum(0)[:, None]

@@ -46,7 +46,7 @@ class Training:
     def step(self, index: int) -> dict[str, Tensor]:
         run = self.run
         episodes = sample(
-            self.task.base.labels,
+            self.task.base_labels,
             n_way=run.n_way,
             n_shot=run.n_shot,
             n_query=run.n_query,
@@ -78,7 +78,7 @@ class Training:
         """Accuracy on episodes of validation classes with the run's own head."""
         run = self.run
         episodes = sample(
-            self.task.validation.labels,
+            self.task.validation_labels,
             n_way=run.n_way,
             n_shot=run.validation_shot,
             n_query=run.n_query,

@@ -24,7 +24,7 @@ from pipeline.machine import describe
 from pipeline.plugins import find
 from pipeline.progress import Steps
 from pipeline.streams import derive
-from pipeline.training.algorithm import Algorithm, Split, Task
+from pipeline.training.algorithm import Algorithm, Task
 from pipeline.training.state import Progress, StateFile, load_optimizer, optimizer_tensors
 
 LOGGED = 50  # times a run
@@ -95,10 +95,7 @@ def start(settings: dict[str, Any], packed: Packed, device: torch.device) -> Alg
     backbone = find("models", settings["backbone"]["name"], "build")(settings["backbone"]["width"])
     backbone.to(device=device, memory_format=torch.channels_last)
     base, validation = (
-        Split(
-            torch.from_numpy(np.array(packed.images(name))).to(device),
-            np.array(packed.labels(name)),
-        )
+        torch.from_numpy(np.array(packed.images(name))).to(device)
         for name in ("base", "validation")
     )
     normalisation = Normalisation()
@@ -113,12 +110,11 @@ def start(settings: dict[str, Any], packed: Packed, device: torch.device) -> Alg
         device=device,
         backbone=backbone,
         n_features=backbone.eval()(torch.zeros(shape, device=device)).shape[1],
-        base=base,
-        validation=validation,
         normalisation=normalisation,
-        augmentation=Augmentation(base.images, normalisation, padding)
-        if algorithm["augment"]
-        else None,
+        base=Augmentation(base, normalisation, padding) if algorithm["augment"] else base,
+        base_labels=np.array(packed.labels("base")),
+        validation=validation,
+        validation_labels=np.array(packed.labels("validation")),
     )
     made: Algorithm = find("training", algorithm["algorithm"], "Training")(task)
     return made
