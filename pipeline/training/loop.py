@@ -54,7 +54,8 @@ def train(
     packed = Packed.open(data)
     algorithm = start(settings, packed, device)
     steps, validations = settings["algorithm"]["steps"], settings["algorithm"]["validations"]
-    file = StateFile(state / "state.safetensors", _key(settings, code, packed.passport.fingerprint))
+    key = _key(settings, code, packed.passport.fingerprint, device.type, torch.__version__)
+    file = StateFile(state / "state.safetensors", key)
     progress, best = _restore(algorithm, file)
     title = f"{settings['dataset']} {settings['run']} seed {settings['seed']}"
     clock = saved = time.monotonic()
@@ -79,6 +80,7 @@ def train(
                 if algorithm.keeps_best and (progress.best is None or score > progress.best):
                     progress.best, best = score, _weights(algorithm)
             if stopping or now - saved > CHECKPOINT_S:
+                _finite(metrics, progress.step, title)
                 file.save(_tensors(algorithm, best), progress)
                 saved = time.monotonic()
             if stopping:
@@ -125,8 +127,9 @@ def _due(step: int, steps: int, times: int) -> bool:
     return step * times // steps > (step - 1) * times // steps
 
 
-def _key(settings: dict[str, Any], code: str, fingerprint: str) -> str:
-    content = json.dumps([settings, code, fingerprint, torch.__version__], sort_keys=True)
+def _key(*basis: Any) -> str:
+    """Digest of all that the bits of a run depend on."""
+    content = json.dumps(basis, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -37,7 +37,7 @@ class StateFile:
     path
         The file, overwritten whole at each save.
     key
-        Digest of the run's configuration, code and data.
+        Digest of the run's configuration, code, data, device and build of torch.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -66,7 +66,7 @@ class StateFile:
             return None
         if metadata["key"] != self.key:
             print(
-                f"{self.path} belongs to another configuration, code or data "
+                f"{self.path} belongs to another configuration, code, data, device or torch "
                 f"({metadata['key']}, this run is {self.key}); training starts from the beginning"
             )
             return None

@@ -101,7 +101,9 @@ def test_state_of_another_run_is_not_continued(
         settings = tiny_settings("r2d2_classical", lr=0.02)
     code = "other" if change == "code" else "digest"
     loop.train(settings, code, packed, tmp_path / "out", tmp_path / "state", CPU)
-    assert "belongs to another configuration, code or data" in capsys.readouterr().out
+    assert (
+        "belongs to another configuration, code, data, device or torch" in capsys.readouterr().out
+    )
 
 
 def test_a_damaged_state_file_is_said_and_training_starts_over(
@@ -160,6 +162,17 @@ def test_a_diverged_run_is_an_error(tiny_settings, packed, tmp_path):
     with pytest.raises(UserError, match=r"r2d2_classical seed 0: .*not finite.*lr"):
         train(settings, packed, tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_state_that_is_not_finite_is_never_saved(tiny_settings, packed, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOGGED", 1)
+    monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
+    saved = []
+    monkeypatch.setattr(loop.StateFile, "save", lambda self, tensors, _: saved.append(tensors))
+    with pytest.raises(UserError, match="not finite"):
+        train(tiny_settings("r2d2_classical", lr=1e30), packed, tmp_path)
+    # The weights of the first step may be huge, but the loss that they came from was a number.
+    assert len(saved) <= 1
 
 
 GOLDEN = {
