@@ -301,14 +301,21 @@ class Experiment(Strict):
                     raise ValueError(
                         f"runs.{name}.datasets: unknown data set {role!r}; {nearest(role, known)}"
                     )
-                if role in self.roles and isinstance(run.training, Episodic):
-                    own, dataset = run.training, self.roles[role]
-                    place = f"runs.{name}.training"
-                    self._fits(place, dataset, "base", own.n_way, own.n_shot, own.n_query)
-                    self._fits(
-                        place, dataset, "validation", own.n_way, own.validation_shot, own.n_query
-                    )
+                if role in self.roles:
+                    self._can_train(f"runs.{name}.training", run.training, self.roles[role])
         return self
+
+    def _can_train(self, place: str, own: Classical | Episodic, dataset: str) -> None:
+        if isinstance(own, Episodic):
+            self._fits(place, dataset, "base", own.n_way, own.n_shot, own.n_query)
+            self._fits(place, dataset, "validation", own.n_way, own.validation_shot, own.n_query)
+            return
+        paired = SPLIT_CLASSES["base"] * (self.datasets[dataset].images_per_class // 2) * 2
+        if own.batch_size > paired:
+            raise ValueError(
+                f"{place}.batch_size: {own.batch_size} is more than the {paired} base images of "
+                f"{dataset} that come in pairs of a class"
+            )
 
     def _fits(
         self, place: str, dataset: str, split: str, n_way: int, n_shot: int, n_query: int

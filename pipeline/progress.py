@@ -11,7 +11,8 @@ class Steps:
     """Counts the steps of one job.
 
     >>> with Steps("train", total=100, done=0) as steps:
-    ...     steps.advance("loss 1.2")
+    ...     steps.advance()
+    ...     steps.note("loss 1.2")
     """
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:

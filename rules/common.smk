@@ -63,10 +63,10 @@ def table_records(wildcards):
 
 
 def raw(wildcards):
-    """The archive or folder to pack; generated images have none."""
+    """The folder that holds what is to be packed; generated images have none."""
     if experiment.datasets[wildcards.dataset].source == "synthetic":
         return []
-    return f"resources/raw/{wildcards.dataset}/archive"
+    return f"resources/raw/{wildcards.dataset}"
 
 
 def own_copy(wildcards, output):

@@ -21,7 +21,8 @@ localrules:
 rule fetch:
     """Get {wildcards.dataset}"""
     output:
-        archive="resources/raw/{dataset}/archive",
+        # The folder, since the user's own copy, to which a link in it leads, may be a folder too.
+        directory("resources/raw/{dataset}"),
     log:
         "logs/fetch/{dataset}.log",
     conda:
@@ -30,7 +31,7 @@ rule fetch:
         own_copy=own_copy,
     shell:
         "python -m pipeline fetch --dataset {wildcards.dataset} {params.own_copy:q}"
-        " --out $(dirname {output.archive:q}) > {log:q} 2>&1"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule pack:
@@ -54,7 +55,9 @@ rule pack:
     params:
         settings=settings("pack"),
         code=code("pack"),
-        raw=lambda wildcards, input: ["--raw", input.raw] if input.raw else [],
+        raw=lambda wildcards, input: (
+            ["--raw", f"{input.raw}/archive"] if input.raw else []
+        ),
     shell:
         "python -m pipeline pack --settings {params.settings:q} --code {params.code}"
         " {params.raw:q} --out $(dirname {output.passport:q}) --workers {threads} > {log:q} 2>&1"

@@ -81,7 +81,7 @@ rule measure:
     conda:
         "../environment.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=60,
     params:
         settings=settings("measure"),

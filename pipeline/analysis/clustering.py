@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline import records
-from pipeline.analysis.embedding import Features
+from pipeline.analysis.embedding import Features, first_of_each_class
 from pipeline.data.episodes import sample
 from pipeline.errors import UserError
 from pipeline.machine import describe
@@ -99,6 +99,6 @@ def printed_r_fc(
 ) -> Float[Tensor, ""]:
     """The printed ratio over all classes, with as many images of each as the smallest has."""
     n = int(np.bincount(labels).min())
-    order = np.concatenate([np.flatnonzero(labels == one)[:n] for one in np.unique(labels)])
-    by_class = features[torch.from_numpy(order)].view(-1, n, features.shape[1])
+    chosen = torch.from_numpy(first_of_each_class(labels, n))
+    by_class = features[chosen].view(-1, n, features.shape[1])
     return feature_clustering.ratio(by_class)

@@ -87,7 +87,7 @@ def link(own: Path, place: Path) -> None:
     Raises
     ------
     UserError
-        If there is no such file or folder.
+        If there is no such file or folder, or a download stands in its place.
     """
     if not own.exists():
         raise UserError(
@@ -95,7 +95,12 @@ def link(own: Path, place: Path) -> None:
             "or set it to null to download the data"
         )
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
+    if place.is_symlink():
+        place.unlink()
+    elif place.exists():
+        raise UserError(
+            f"{place} is already there, as a file of its own: remove it to use {own} instead"
+        )
     place.symlink_to(own.resolve())
 
 

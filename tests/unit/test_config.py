@@ -41,6 +41,7 @@ def training(**changes):
         (training(n_way=65), r"runs\.r2d2_ridge\.training\.n_way: 65 is more than the 64 base classes of synthetic_cifar_fs"),
         (training(n_shot=190, n_query=11), r"190 shots \+ 11 queries = 201 images of a class, but synthetic_cifar_fs has 200"),
         (training(lr_factors={"0": 1, "1": 0.1}), r"runs\.r2d2_ridge\.training: lr_factors needs an entry at 0"),
+        ({"runs": {"r2d2_classical": {"training": {"batch_size": 12804}}}}, r"runs\.r2d2_classical\.training\.batch_size: 12804 is more than the 12800 base images of synthetic_cifar_fs"),
         ({"runs": {"r2d2_ridge": {"backbone": "r2d3"}}}, r"runs\.r2d2_ridge\.backbone: unknown; did you mean 'r2d2'\?"),
         ({"runs": {"r2d2_ridge": {"datasets": ["cifarfs"]}}}, r"runs\.r2d2_ridge\.datasets: unknown data set 'cifarfs'; did you mean 'cifar_fs'\?"),
         ({"runs": {"../up": {}}}, r"runs\.\.\./up: String should match pattern"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.download import Mirror, RemoteFile, fetch, of_dataset
+from pipeline.data.download import Mirror, RemoteFile, fetch, link, of_dataset
 from pipeline.errors import UserError
 
 
@@ -209,3 +209,19 @@ def test_cifar_fs_has_a_mirror_that_can_be_checked() -> None:
     [file] = of_dataset("cifar_fs")
     assert all(mirror.url.startswith("https://") for mirror in file.mirrors)
     assert file.mirrors[0].known_hash == "md5:eb9058c3a382ffc7106e4002c42a8d85"
+
+
+def test_a_link_replaces_a_link_but_never_a_download(tmp_path: Path) -> None:
+    first, second, place = tmp_path / "first", tmp_path / "second", tmp_path / "raw" / "archive"
+    first.write_text("1")
+    second.mkdir()
+    for own in (first, second):
+        link(own, place)
+        assert place.resolve() == own
+    place.unlink()
+    place.write_text("downloaded")
+    with pytest.raises(UserError, match="archive is already there, as a file of its own"):
+        link(first, place)
+    assert place.read_text() == "downloaded"
+    with pytest.raises(UserError, match="there is no .*nowhere: correct the data set's path"):
+        link(tmp_path / "nowhere", place)

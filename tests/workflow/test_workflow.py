@@ -218,6 +218,22 @@ def test_a_data_set_that_is_not_where_the_configuration_says(checkout, tmp_path)
     assert not (project / "results").exists()
 
 
+@pytest.mark.parametrize("form", ["a file", "a folder"])
+def test_an_own_copy_is_linked_to_and_left_alone(form, checkout, tmp_path):
+    own = tmp_path / "my data"
+    own.mkdir()
+    (own / "images").write_text("content")
+    path = own if form == "a folder" else own / "images"
+    project = checkout(tmp_path / "a project")
+    project.configure({"scale": "small", "datasets.cifar_fs.path": str(path)})
+    for force in ((), ("--force",)):
+        done = project.python("snakemake", "--cores", "1", *force, "--", "resources/raw/cifar_fs")
+        assert done.returncode == 0, done.stderr
+        assert (project / "resources/raw/cifar_fs/archive").resolve() == path.resolve()
+    assert [file.name for file in own.iterdir()] == ["images"]
+    assert (own / "images").read_text() == "content"
+
+
 def test_snakemake_finds_nothing_to_improve(checkout, tmp_path):
     done = checkout(tmp_path / "a project").python("snakemake", "--lint")
     assert done.returncode == 0, done.stdout
