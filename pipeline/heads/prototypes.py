@@ -9,7 +9,7 @@ def logits(
     query_support: Float[Tensor, "episode query support"],
     labels: Float[Tensor, "episode support way"],
 ) -> Float[Tensor, "episode query way"]:
-    """Minus half the squared distance to each class mean, up to a constant per query.
+    """Minus the squared distance to each class mean, up to a constant per query.
 
     ||q - c||^2 = ||q||^2 - 2 <q, c> + ||c||^2, and the query's own norm shifts all of its
     logits alike, so it is left out.
@@ -25,4 +25,4 @@ def logits(
     """
     means = labels / labels.sum(-2, keepdim=True)
     squared_norms = (means * (support_gram @ means)).sum(-2, keepdim=True)
-    return query_support @ means - squared_norms / 2
+    return 2 * (query_support @ means) - squared_norms

@@ -1,5 +1,7 @@
 """Ridge regression on one-hot labels, in its dual form (Bertinetto et al., 2018; MetaOptNet)."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +13,7 @@ def logits(
     labels: Float[Tensor, "episode support way"],
     *,
     regularization: float = 50.0,
+    form: Literal["metaoptnet", "original"] = "metaoptnet",
 ) -> Float[Tensor, "episode query way"]:
     """Predictions of W = X^T (X X^T + lambda I)^-1 Y, without a bias.
 
@@ -26,8 +29,14 @@ def logits(
     labels
         One-hot.
     regularization
-        lambda; MetaOptNet's 50 by default.
+        lambda; 50 in both sources.
+    form
+        The original adds a feature that is always 1, the bias, and divides X and Y by the
+        square root of the number of support images: lambda grows by as much.
     """
+    if form == "original":
+        support_gram, query_support = support_gram + 1, query_support + 1
+        regularization = regularization * support_gram.shape[-1]
     identity = torch.eye(
         support_gram.shape[-1], dtype=support_gram.dtype, device=support_gram.device
     )

@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -26,6 +27,9 @@ HEADS: dict[str, Head] = {
     for module in MODULES
     if hasattr(module, "logits")
 }
+HEADS["ridge, original"] = partial(ridge.logits, form="original")
+# qpth stops at a tolerance of its own, and is slow.
+PRECISE = {name: head for name, head in HEADS.items() if name != "svm_qpth"}
 SHAPES = [(2, 1), (5, 1), (3, 4), (5, 5)]
 
 each_head = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
@@ -72,7 +76,7 @@ def squared_distances(support: Tensor, query: Tensor, labels: Tensor) -> Tensor:
 
 
 def test_the_heads_are_found() -> None:
-    assert {"ridge", "prototypes"} <= set(HEADS)
+    assert {"ridge", "svm", "svm_qpth", "prototypes"} <= set(HEADS)
 
 
 @each_head
@@ -141,7 +145,7 @@ def test_inputs_are_left_as_they_were(head: Head) -> None:
     assert all(torch.equal(now, then) for now, then in zip(inputs, before, strict=True))
 
 
-@each_head
+@pytest.mark.parametrize("head", PRECISE.values(), ids=PRECISE)
 @each_shape
 def test_single_precision_is_kept_and_suffices(head: Head, n_way: int, n_shot: int) -> None:
     support, query, labels = task(n_way, n_shot)
@@ -178,10 +182,23 @@ def test_ridge_has_the_lambda_of_metaoptnet(n_way: int, n_shot: int) -> None:
 
 
 @each_shape
+def test_the_original_ridge_has_a_bias_and_a_lambda_for_each_image(n_way: int, n_shot: int) -> None:
+    """Bertinetto's: X with a column of ones, both X and Y over the root of the number of images."""
+    support, query, labels = task(n_way, n_shot)
+    actual = logits_of(HEADS["ridge, original"], support, query, labels)
+    with_ones = [torch.cat([each, torch.ones_like(each[..., :1])], -1) for each in (support, query)]
+    n_images = n_way * n_shot
+    root = n_images**0.5
+    scaled = primal_ridge(with_ones[0] / root, with_ones[1], labels / root, 50.0)
+    torch.testing.assert_close(actual, scaled)
+    torch.testing.assert_close(actual, primal_ridge(*with_ones, labels, 50.0 * n_images))
+
+
+@each_shape
 def test_prototypes_are_nearest_class_means(n_way: int, n_shot: int) -> None:
     support, query, labels = task(n_way, n_shot)
     actual = logits_of(prototypes.logits, support, query, labels)
-    expected = -squared_distances(support, query, labels) / 2
+    expected = -squared_distances(support, query, labels)
     assert torch.equal(actual.argmax(-1), expected.argmax(-1))
     torch.testing.assert_close(actual - actual[..., :1], expected - expected[..., :1])
 
@@ -191,7 +208,7 @@ def test_prototypes_of_unequal_classes_are_means_too() -> None:
     classes = torch.tensor([[0, 1, 1, 1, 1, 0], [1, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 0]])
     labels = functional.one_hot(classes, 2).double()
     actual = logits_of(prototypes.logits, support, query, labels)
-    expected = -squared_distances(support, query, labels) / 2
+    expected = -squared_distances(support, query, labels)
     torch.testing.assert_close(actual - actual[..., :1], expected - expected[..., :1])
 
 
@@ -272,8 +289,8 @@ def test_correct_counts_what_a_loop_over_raw_features_counts(
         seed=0,
         stream="scoring",
     )
-    counts = correct(gram(features), episodes, HEADS)
-    assert counts.keys() == HEADS.keys()
-    for name, head in HEADS.items():
+    counts = correct(gram(features), episodes, PRECISE)
+    assert counts.keys() == PRECISE.keys()
+    for name, head in PRECISE.items():
         expected = [naive_count(head, features, episodes, i) for i in range(n_episodes)]
         assert counts[name].tolist() == expected
