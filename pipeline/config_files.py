@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Experiment, Scale, nearest
+from pipeline.config.experiment import Experiment
+from pipeline.config.fields import nearest
+from pipeline.config.scales import Scale
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,19 +31,35 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
         raise UserError(f"config key scale: unknown scale {scale!r}; {nearest(scale, scales)}")
     file = f"scales/{scale}.yaml"
     budget = _checked(Scale, read_yaml(scales[scale]), file).model_dump(exclude_unset=True)
-    budgets = budget.pop("algorithms", {})
+    by_backbone, by_algorithm = budget.pop("backbones", {}), budget.pop("algorithms", {})
     # The user's overrides win over the scale, and the scale over config.yaml.
     chosen = merged(merged(chosen, budget), overrides or {})
     runs = chosen.get("runs")
     if isinstance(runs, dict):
-        for name, run in runs.items():
-            training = run.get("training") if isinstance(run, dict) else None
+        for name in runs:
+            run = _like(runs, name)
+            backbone, training = run.get("backbone"), run.get("training")
+            if isinstance(backbone, dict):
+                run["backbone"] = merged(by_backbone.get(str(backbone.get("name")), {}), backbone)
             if isinstance(training, dict):
-                runs[name] = {
-                    **run,
-                    "training": merged(budgets.get(training.get("algorithm"), {}), training),
-                }
+                run["training"] = merged(
+                    by_algorithm.get(str(training.get("algorithm")), {}), training
+                )
+            chosen["runs"] = {**chosen["runs"], name: run}
     return _checked(Experiment, chosen, "the configuration")
+
+
+def _like(runs: dict[str, Any], name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A run, on top of the one that it says it is like."""
+    run = dict(runs[name]) if isinstance(runs[name], dict) else {}
+    model = run.pop("like", None)
+    if model is None:
+        return run
+    if model in (name, *above):
+        raise UserError(f"runs.{name}.like: {model!r} is like this run itself")
+    if not isinstance(model, str) or model not in runs:
+        raise UserError(f"runs.{name}.like: unknown run {model!r}; {nearest(str(model), runs)}")
+    return merged(_like(runs, model, (name, *above)), run)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -107,11 +125,13 @@ def _explain(error: ValidationError) -> list[str]:
     """A line for each fault: its key, what is wrong, what is allowed, the value."""
     lines = []
     for problem in error.errors(include_url=False):
-        parts = [str(part) for part in problem["loc"] if part != "[key]"]
-        # pydantic adds the tag of a union to the place; the user wrote no such key.
-        tag = {"runs": 3, "datasets": 2}.get(parts[0] if parts else "")
-        if tag and len(parts) > tag:
-            del parts[tag]
+        # pydantic adds "[key]" and members of unions to the place; the user wrote no such key.
+        parts = [str(part) for part in problem["loc"] if not str(part).endswith("]")]
+        match parts:
+            case ["runs", _, "backbone" | "training", _, *_]:
+                del parts[3]
+            case ["datasets", _, _, *_]:
+                del parts[2]
         value, context = problem["input"], problem.get("ctx", {})
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "union_tag_invalid":

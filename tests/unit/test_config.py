@@ -4,9 +4,13 @@ import json
 from fractions import Fraction
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from pipeline import config_files, jobs
+from pipeline.config.evaluation import Adaptation
+from pipeline.config.experiment import Run
+from pipeline.config_files import merged
 from pipeline.errors import UserError
 
 
@@ -20,15 +24,19 @@ def test_every_scale_is_valid_and_has_trainings(scale):
 GENERATED = {"source": "synthetic", "stands_for": "mini_imagenet", "image_size": 16, "images_per_class": 20}  # fmt: skip
 
 
+def run(name, **changes):
+    return {"runs": {name: changes}}
+
+
 def training(**changes):
-    return {"runs": {"r2d2_ridge": {"training": changes}}}
+    return run("r2d2_ridge", training=changes)
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ({"scale": "smal"}, r"scale: unknown scale 'smal'; did you mean 'small'\? Allowed: demo, paper"),
-        ({"sceeds": 3}, r"unknown key 'sceeds'; did you mean 'seeds'\? Allowed: datasets"),
+        ({"sceeds": 3}, r"unknown key 'sceeds'; did you mean 'seeds'\? Allowed: adaptations, datasets"),
         ({"seeds": 0}, r"seeds: .*greater than 0.*value: 0"),
         ({"seeds": True}, r"seeds: .*valid integer.*value: True"),
         ({"seeds": "3"}, r"seeds: .*valid integer.*value: '3'"),
@@ -41,9 +49,46 @@ def training(**changes):
         (training(n_way=65), r"runs\.r2d2_ridge\.training\.n_way: 65 is more than the 64 base classes of synthetic_cifar_fs"),
         (training(n_shot=190, n_query=11), r"190 shots \+ 11 queries = 201 images of a class, but synthetic_cifar_fs has 200"),
         (training(lr_factors={"0": 1, "1": 0.1}), r"runs\.r2d2_ridge\.training: lr_factors needs an entry at 0"),
-        ({"runs": {"r2d2_classical": {"training": {"batch_size": 12804}}}}, r"runs\.r2d2_classical\.training\.batch_size: 12804 is more than the 12800 base images of synthetic_cifar_fs"),
-        ({"runs": {"r2d2_ridge": {"backbone": "r2d3"}}}, r"runs\.r2d2_ridge\.backbone: unknown; did you mean 'r2d2'\?"),
-        ({"runs": {"r2d2_ridge": {"datasets": ["cifarfs"]}}}, r"runs\.r2d2_ridge\.datasets: unknown data set 'cifarfs'; did you mean 'cifar_fs'\?"),
+        (training(lr_factors="linea"), r"\n  runs\.r2d2_ridge\.training\.lr_factors: unknown; did you mean 'linear'\?"),
+        (training(lr_factors={"0": -1}), r"\n  runs\.r2d2_ridge\.training\.lr_factors\.0: .*greater than 0.*value: -1"),
+        (training(lr_factors={"start": 1}), r"\n  runs\.r2d2_ridge\.training\.lr_factors\.start: .*valid fraction"),
+        (run("r2d2_classical", training={"batch_size": 12804}), r"runs\.r2d2_classical\.training\.batch_size: 12804 is more than the 12800 base images of synthetic_cifar_fs"),
+        (run("reptile", training={"coefficient": 0.1}), r"runs\.reptile\.training: a coefficient needs order: lock_step"),
+        (run("weight_clustering", training={"order": "one_by_one"}), r"runs\.weight_clustering\.training: a coefficient needs order: lock_step"),
+        (run("weight_clustering", training={"order": "lockstep"}), r"runs\.weight_clustering\.training\.order: unknown; did you mean 'lock_step'\?"),
+        (run("reptile", training={"n_shot": 201}), r"runs\.reptile\.training: 201 shots \+ 0 queries = 201 images of a class"),
+        (run("reptile", training={"n_query": 196}), r"runs\.reptile\.training: 5 shots \+ 196 queries = 201 images of a class"),
+        (run("r2d2_ridge", backbone={"name": "r2d3"}), r"runs\.r2d2_ridge\.backbone\.name: did you mean 'r2d2'\? Allowed: conv4, r2d2, resnet12 \(value: 'r2d3'\)"),
+        (run("r2d2_ridge", backbone="r2d2"), r"runs\.r2d2_ridge\.backbone: .*value: 'r2d2'"),
+        (run("r2d2_ridge", backbone={"widht": 0.5}), r"\n  runs\.r2d2_ridge\.backbone: unknown key 'widht'; did you mean 'width'\?"),
+        (run("r2d2_ridge", backbone={"width": "half"}), r"\n  runs\.r2d2_ridge\.backbone\.width: .*number.*value: 'half'"),
+        (run("r2d2_ridge", backbone={"channels": [96, 192, 0, 512]}), r"\n  runs\.r2d2_ridge\.backbone\.channels\.2: .*greater than 0.*value: 0"),
+        (run("r2d2_ridge", backbone={"filters": 32}), r"\n  runs\.r2d2_ridge\.backbone: unknown key 'filters'; Allowed: channels, dropout, form, name, width"),
+        (run("resnet12_svm", backbone={"drop_blok": False}), r"\n  runs\.resnet12_svm\.backbone: unknown key 'drop_blok'; did you mean 'drop_block'\?"),
+        (run("maml_1shot", backbone={"pooling": "floorr"}), r"\n  runs\.maml_1shot\.backbone\.pooling: unknown; did you mean 'floor'\?"),
+        (run("r2d2_ridge", datasets=["cifarfs"]), r"runs\.r2d2_ridge\.datasets: unknown data set 'cifarfs'; did you mean 'cifar_fs'\?"),
+        (run("r2d2_ridge", datasets=[]), r"runs\.r2d2_ridge\.datasets: .*at least 1"),
+        (run("r2d2_ridge", datasets={"cifar_fs": {"trainin": {}}}), r"\n  runs\.r2d2_ridge\.datasets\.cifar_fs: unknown key 'trainin'; did you mean 'training'\?"),
+        (run("resnet12_svm", datasets={"cifar_fs": {"training": {"n_shoot": 5}}}), r"runs\.resnet12_svm\.datasets\.cifar_fs\.training: unknown key 'n_shoot'; did you mean 'n_shot'\?"),
+        (run("resnet12_svm", datasets={"cifar_fs": {"backbone": {"width": -1}}}), r"runs\.resnet12_svm\.datasets\.cifar_fs\.backbone\.width: .*greater than 0"),
+        (run("resnet12_svm", datasets={"cifar_fs": {"training": {"algorithm": "episodi"}}}), r"runs\.resnet12_svm\.datasets\.cifar_fs\.training: .*'episodi'.*expected.*'episodic'"),
+        (run("resnet12_svm", datasets={"cifar_fs": {"training": {"algorithm": "maml"}}}), r"runs\.resnet12_svm\.datasets\.cifar_fs\.training: unknown key 'momentum'"),
+        (run("resnet12_svm", datasets={"cifar_fs": {"training": {"n_way": 65}}}), r"runs\.resnet12_svm\.training\.n_way: 65 is more than the 64 base classes of synthetic_cifar_fs"),
+        (run("r2d2_ridge", like="r2d2_clasical"), r"runs\.r2d2_ridge\.like: unknown run 'r2d2_clasical'; did you mean 'r2d2_classical'\?"),
+        (run("r2d2_ridge", like="r2d2_ridge"), r"runs\.r2d2_ridge\.like: 'r2d2_ridge' is like this run itself"),
+        (run("r2d2_classical", like="r2d2_classical_hv"), r"runs\.r2d2_classical_hv\.like: 'r2d2_classical' is like this run itself"),
+        (run("reptile", like="weight_clustering_5"), r"runs\.weight_clustering\.like: 'reptile' is like this run itself"),
+        (run("r2d2_ridge", like=["r2d2_classical"]), r"runs\.r2d2_ridge\.like: unknown run \['r2d2_classical'\]"),
+        (training(algorithm=["episodic"]), r"runs\.r2d2_ridge\.training\.algorithm: .*\['episodic'\]"),
+        (run("r2d2_ridge", datasets=[["cifar_fs"]]), r"runs\.r2d2_ridge\.datasets: .*pattern.*cifar_fs"),
+        (run("maml_1shot", fine_tuners=["rigde"]), r"runs\.maml_1shot\.fine_tuners: unknown fine-tuner 'rigde'; did you mean 'ridge'\? Allowed: maml, maml_fresh"),
+        (run("maml_1shot", fine_tuners=["maml_frsh"]), r"runs\.maml_1shot\.fine_tuners: unknown fine-tuner 'maml_frsh'; did you mean 'maml_fresh'\?"),
+        (run("maml_1shot", fine_tuners=[]), r"runs\.maml_1shot\.fine_tuners: .*at least 1"),
+        ({"adaptations": {"ridge": {"lr": 0.1, "steps": 1}}}, r"adaptations\.ridge: a head has this name; take another"),
+        ({"adaptations": {"maml": {"stepps": 3}}}, r"adaptations\.maml: unknown key 'stepps'; did you mean 'steps'\?"),
+        ({"adaptations": {"maml": {"statistics": "transductiv"}}}, r"adaptations\.maml\.statistics: unknown; did you mean 'transductive'\?"),
+        ({"adaptations": {"maml": {"lr": 0}}}, r"adaptations\.maml\.lr: .*greater than 0.*value: 0"),
+        ({"adaptations": {"maml": {"n_query": 196}}}, r"adaptations\.maml: 5 shots \+ 196 queries = 201 images of a class, but synthetic_cifar_fs has 200|adaptations\.maml: 1 shots \+ 196 queries = 197 images of a class, but synthetic_mini_imagenet has 60"),
         ({"runs": {"../up": {}}}, r"runs\.\.\./up: String should match pattern"),
         ({"roles": {"cifar_fs": "synthetic_cifar"}}, r"roles\.cifar_fs: unknown data set 'synthetic_cifar'; did you mean 'synthetic_cifar_fs'\?"),
         ({"roles": {"cifar_fs": "synthetic_mini_imagenet"}}, r"roles\.cifar_fs: 'synthetic_mini_imagenet' does not stand for 'cifar_fs'"),
@@ -85,32 +130,190 @@ def test_budgets_come_from_the_scale_and_the_user_has_the_last_word():
     demo = config_files.load().runs["r2d2_classical"].training.steps
     small = config_files.load({"scale": "small"}).runs["r2d2_classical"].training.steps
     assert demo < small
-    own = {"scale": "small", "runs": {"r2d2_classical": {"training": {"steps": 7}}}}
+    own = {"scale": "small", **run("r2d2_classical", training={"steps": 7})}
     assert config_files.load(own).runs["r2d2_classical"].training.steps == 7
     assert config_files.load({"scale": "small", "seeds": 4}).seeds == 4
 
 
+def test_budgets_of_backbones_and_of_adaptations_come_from_the_scale():
+    """Of each by its name; what a run says itself, and then the user, wins."""
+    budget = config_files.read_yaml(ROOT / "scales/small.yaml")
+    own = merged(
+        run("conv32_classical", backbone={"width": 0.5}),
+        {"adaptations": {"maml": {"n_episodes": 7}}},
+    )
+    experiment = config_files.load({"scale": "small", **own})
+    backbones = {name: one.backbone for name, one in experiment.runs.items()}
+    resnet12 = backbones["resnet12_classical_hv"]
+    assert {"width": resnet12.width, "ramp_passes": resnet12.ramp_passes} == budget["backbones"][
+        "resnet12"
+    ]
+    assert backbones["r2d2_ridge"].width == budget["backbones"]["r2d2"]["width"] < 1
+    assert (backbones["reptile"].width, backbones["conv32_classical"].width) == (1, 0.5)
+    adaptations = {name: one.n_episodes for name, one in experiment.adaptations.items()}
+    assert adaptations == {
+        **{name: one["n_episodes"] for name, one in budget["adaptations"].items()},
+        "maml": 7,
+    }
+    # A budget takes nothing away.
+    assert experiment.adaptations["reptile"].steps == 50
+
+
+def given_runs():
+    return config_files.read_yaml(ROOT / "config.yaml")["runs"]
+
+
 def test_paper_scale_is_the_paper_s_budget():
+    """Each run is what config.yaml says, and for the rest its models' defaults."""
     experiment = config_files.load({"scale": "paper"})
-    assert experiment.width == {"r2d2": 1}
-    for name, run in experiment.runs.items():
-        given = config_files.read_yaml(ROOT / "config.yaml")["runs"][name]["training"]
-        assert run.training == type(run.training)(**given), "a scale named paper changes a default"
+    for name in experiment.runs:
+        chain, above = [], name
+        while above:
+            chain.insert(0, given_runs()[above])
+            above = chain[0].pop("like", None)
+        whole = {}
+        for part in chain:
+            whole = merged(whole, part)
+        assert experiment.runs[name] == Run.model_validate(whole), (
+            "a scale named paper changes a default"
+        )
+        assert experiment.runs[name].backbone.width == 1
+    given = config_files.read_yaml(ROOT / "config.yaml")["adaptations"]
+    assert experiment.adaptations == {name: Adaptation(**one) for name, one in given.items()}
+
+
+# Runs that are like others, and that differ on a data set
+
+
+def test_a_run_like_another_differs_in_what_it_says():
+    """Deeply: a key of training leaves the others; a list is replaced as a whole."""
+    runs = config_files.load(
+        run("maml_5shot", training={"inner_steps": 2}, fine_tuners=["maml"])
+    ).runs
+    model, one = runs["maml_1shot"], runs["maml_5shot"]
+    assert one.fine_tuners == ("maml",)
+    assert one.training == model.training.model_copy(
+        update={"n_shot": 5, "validation_shot": 5, "inner_steps": 2}
+    )
+    assert (one.backbone, one.datasets) == (model.backbone, model.datasets)
+
+
+def test_a_run_may_be_like_one_that_is_like_another():
+    runs = config_files.load().runs
+    assert given_runs()["weight_clustering_50"]["like"] == "weight_clustering_5em6"
+    chain = [
+        runs[name]
+        for name in (
+            "reptile",
+            "weight_clustering",
+            "weight_clustering_0",
+            "weight_clustering_5em6",
+            "weight_clustering_50",
+        )
+    ]
+    assert [one.training.order for one in chain] == ["one_by_one", *4 * ["lock_step"]]
+    assert [one.training.coefficient for one in chain] == [0, 5e-5, 0, 5e-6, 50]
+    assert [list(one.datasets) for one in chain] == [
+        *3 * [["cifar_fs", "mini_imagenet"]],
+        *2 * [["mini_imagenet"]],
+    ]
+    assert [one.fine_tuners for one in chain[2:]] == 3 * [("reptile",)]
+    assert len({one.backbone.model_dump_json() for one in chain}) == 1
+
+
+def test_what_changes_in_a_run_changes_in_those_like_it():
+    changed = config_files.load(run("reptile", training={"inner_steps": 3})).runs
+    assert {name for name, one in changed.items() if one != config_files.load().runs[name]} == {
+        name for name in changed if name == "reptile" or name.startswith("weight_clustering")
+    }
+
+
+def test_a_run_like_another_has_the_budget_of_its_own_algorithm_and_backbone():
+    """A budget is given once a run is whole, so it is none of the run that it is like."""
+    other = {"name": "conv4", "filters": 32}
+    one = config_files.load(
+        {"runs": {"own": {"like": "r2d2_classical", "backbone": other, "datasets": ["cifar_fs"]}}}
+    ).runs["own"]
+    demo = config_files.read_yaml(ROOT / "scales/demo.yaml")
+    assert one.backbone.width == demo["backbones"]["conv4"]["width"]
+    assert one.training.steps == demo["algorithms"]["classical"]["steps"]
+
+
+def test_a_run_may_differ_on_a_data_set():
+    experiment = config_files.load(
+        {"scale": "paper", "roles": {"mini_imagenet": "synthetic_mini_imagenet"}}
+    )
+    both = experiment.runs["resnet12_svm"]
+    real = experiment.run_on("resnet12_svm", "cifar_fs")
+    stand_in = experiment.run_on("resnet12_svm", "synthetic_mini_imagenet")
+    assert real.training == both.training.model_copy(update={"n_shot": 5})
+    assert stand_in.training == both.training.model_copy(update={"label_smoothing": 0.1})
+    assert real.backbone == stand_in.backbone == both.backbone
+    assert real.fine_tuners == stand_in.fine_tuners == both.fine_tuners
+
+
+def test_a_difference_reaches_the_jobs_of_its_data_set_alone():
+    differences = {
+        "cifar_fs": {"backbone": {"width": 0.125}, "training": {"normalise": False}},
+        "mini_imagenet": {},
+    }
+    experiment = config_files.load(run("r2d2_ridge", datasets=differences))
+    names = {"run": "r2d2_ridge", "seed": 0}
+    for verb in ("train", "embed", "adapt"):
+        here, there = (
+            jobs.settings(experiment, verb, dataset=dataset, **names)
+            for dataset in ("synthetic_cifar_fs", "synthetic_mini_imagenet")
+        )
+        assert (here["backbone"]["width"], there["backbone"]["width"]) == (0.125, 0.25)
+        normalise = [one.get("algorithm", one)["normalise"] for one in (here, there)]
+        assert normalise == [False, True]
+
+
+def test_a_difference_wins_over_the_budget_of_the_scale():
+    experiment = config_files.load(
+        run("resnet12_svm", datasets={"cifar_fs": {"training": {"steps": 3}}})
+    )
+    budget = config_files.read_yaml(ROOT / "scales/demo.yaml")["algorithms"]["episodic"]
+    assert experiment.runs["resnet12_svm"].training.steps == budget["steps"] != 3
+    assert experiment.run_on("resnet12_svm", "synthetic_cifar_fs").training.steps == 3
+
+
+def test_fine_tuners_are_heads_and_adaptations():
+    experiment = config_files.load()
+    assert experiment.heads_of("maml_1shot") == ["ridge", "svm", "prototypes"]
+    assert experiment.adaptations_of("maml_1shot") == ["maml_fresh", "maml"]
+    # A run without heads is neither evaluated nor measured.
+    assert experiment.heads_of("weight_clustering_5") == []
+    assert experiment.adaptations_of("weight_clustering_5") == ["reptile"]
+    for kind in ("evals", "measures", "adaptations"):
+        runs = {run for _, run, _ in jobs.models(experiment, kind)}
+        assert "maml_1shot" in runs
+        assert ("weight_clustering_5" in runs) == (kind == "adaptations")
 
 
 def test_merging_is_deep_and_leaves_its_arguments_alone():
     below, above = {"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3}, "d": [2], "e": None}
-    assert config_files.merged(below, above) == {"a": {"b": 3, "c": 2}, "d": [2], "e": None}
+    assert merged(below, above) == {"a": {"b": 3, "c": 2}, "d": [2], "e": None}
     assert below == {"a": {"b": 1, "c": 2}, "d": [1]}
 
 
-def test_a_scale_changes_budgets_only(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algorithms": {"classical": {"lr": 0.3}}}, "algorithms.classical: unknown key 'lr'"),
+        ({"backbones": {"r2d2": {"form": "original"}}}, "backbones.r2d2: unknown key 'form'; Allowed: width"),
+        ({"backbones": {"conv4": {"ramp_passes": 5}}}, "backbones.conv4: unknown key 'ramp_passes'; Allowed: width"),
+        ({"backbones": {"r2d3": {"width": 1}}}, r"backbones: unknown key 'r2d3'; did you mean 'r2d2'\?"),
+        ({"adaptations": {"maml": {"lr": 0.1}}}, "adaptations.maml: unknown key 'lr'"),
+        ({"heads": {"ridge": {"regularization": 1}}}, "unknown key 'heads'"),
+    ],
+)  # fmt: skip
+def test_a_scale_changes_budgets_only(change, message, tmp_path):
     (tmp_path / "scales").mkdir()
     (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
-    demo = (ROOT / "scales" / "demo.yaml").read_text()
-    (tmp_path / "scales" / "demo.yaml").write_text(demo.replace("    steps: 300", "    lr: 0.3"))
-    message = r"scales/demo.yaml is not valid:\n  algorithms.classical: unknown key 'lr'"
-    with pytest.raises(UserError, match=message):
+    demo = config_files.read_yaml(ROOT / "scales/demo.yaml")
+    (tmp_path / "scales/demo.yaml").write_text(yaml.safe_dump(merged(demo, change)))
+    with pytest.raises(UserError, match=rf"scales/demo.yaml is not valid:\n  {message}"):
         config_files.load(root=tmp_path)
 
 
@@ -135,3 +338,18 @@ def test_settings_are_json_and_name_no_place_of_this_machine(tmp_path):
 def test_schedules_are_exact_fractions():
     factors = config_files.load().runs["r2d2_classical"].training.lr_factors
     assert Fraction(1, 3) in factors
+
+
+@pytest.mark.parametrize("name", ["r2d2_ridge", "r2d2_classical", "maml_1shot", "reptile"])
+@pytest.mark.parametrize("given", ["linear", {"0": 1, "1/3": 0.5}])
+def test_any_algorithm_may_have_a_schedule_in_a_line_or_in_steps(given, name):
+    experiment = config_files.load(run(name, training={"lr_factors": given}))
+    expected = given if given == "linear" else {Fraction(0): 1, Fraction(1, 3): 0.5}
+    assert experiment.runs[name].training.lr_factors == expected
+    names = {"dataset": "synthetic_mini_imagenet", "run": name, "seed": 0}
+    settings = json.loads(jobs.dumps(jobs.settings(experiment, "train", **names)))
+    (model,) = {type(experiment.runs[name].training)}
+    algorithm = settings["algorithm"]
+    if "head" in algorithm:
+        algorithm["head"] = algorithm["head"]["name"]
+    assert model.model_validate(algorithm).lr_factors == expected

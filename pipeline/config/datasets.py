@@ -1,0 +1,39 @@
+"""Data sets: where images come from, and whose place they take."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.config.fields import Count, Index, Name, Strict
+
+SPLIT_CLASSES = {"base": 64, "validation": 16, "novel": 20}
+
+
+class CifarFS(Strict):
+    """CIFAR-FS (Bertinetto et al., 2018): the 100 classes of CIFAR-100, split 64/16/20."""
+
+    source: Literal["cifar_fs"]
+    path: str | None = Field(
+        None,
+        description="Your own copy: the authors' archive (zip or folder) or CIFAR-100's python "
+        "archive. Absent: it is downloaded.",
+    )
+    image_size: ClassVar[int] = 32
+    images_per_class: ClassVar[int] = 600
+    stands_for: ClassVar[str | None] = None
+
+
+class Synthetic(Strict):
+    """Generated images, a stand-in that needs no download."""
+
+    source: Literal["synthetic"]
+    stands_for: Name = Field(description="The data set whose place it takes.")
+    image_size: Annotated[int, Field(ge=16, strict=True)]
+    images_per_class: Count
+    seed: Index = 0
+    path: ClassVar[None] = None
+
+
+Dataset = Annotated[CifarFS | Synthetic, Field(discriminator="source")]

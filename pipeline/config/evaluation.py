@@ -1,0 +1,102 @@
+"""What is measured of a model: fine-tuners, episodes, clustering."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.fields import Batching, Count, Index, Positive, Strict
+
+# Heads: fitted on the features of the support
+
+
+class Ridge(Strict):
+    """Ridge regression on one-hot labels."""
+
+    regularization: Positive = 50.0
+    form: Literal["metaoptnet", "original"] = Field(
+        "metaoptnet",
+        description="The original (Bertinetto et al., 2018) has a bias, and its regularisation "
+        "grows with the support.",
+    )
+
+
+class Svm(Strict):
+    """Crammer and Singer's multi-class SVM, as in MetaOptNet (Lee et al., 2019)."""
+
+    C: Positive = 0.1
+    jitter: Positive = Field(1.0, description="Added to the kernel's diagonal.")
+
+
+class SvmQpth(Svm):
+    """The same, solved by qpth as MetaOptNet did; its test script stopped after 3 iterations."""
+
+    max_iter: Count = 15
+
+
+class Prototypes(Strict):
+    """Nearest class mean (Snell et al., 2017)."""
+
+
+class Heads(Strict):
+    ridge: Ridge = Ridge()
+    svm: Svm = Svm()
+    svm_qpth: SvmQpth = SvmQpth()
+    prototypes: Prototypes = Prototypes()
+
+
+# Adaptations: gradient steps of the whole network
+
+
+class Adaptation(Strict):
+    """Gradient steps of the whole network on the support of an episode."""
+
+    optimizer: Literal["sgd", "adam"] = Field(
+        "sgd",
+        description="Adam is without momentum (beta1 = 0), and starts from the second moments "
+        "that a run leaves, if it leaves some.",
+    )
+    lr: Positive
+    steps: Count
+    batch_size: Count | None = Field(None, description="Support images of a step; all if null.")
+    new_head: Literal["kaiming", "zero"] = Field(
+        "kaiming", description="How the head starts, unless the run left one of as many classes."
+    )
+    adapt_batch_norm: bool = Field(
+        True, description="Whether batch norm's scale and shift move as well."
+    )
+    statistics: Literal["transductive", "inductive", "running"] = Field(
+        "transductive",
+        description="Batch norm's, for queries: of all of them as one batch; of the support and "
+        "one query at a time; or those of the base classes, in the steps too.",
+    )
+    n_query: Count = Field(15, description="Queries per class.")
+    n_episodes: Annotated[int, Field(ge=2, strict=True)] = 1000
+    batching: Batching = "auto"
+
+
+# Protocols
+
+
+class Evaluation(Strict):
+    """Episodes of novel classes, the same for every model of a data set."""
+
+    n_way: Annotated[int, Field(ge=2, strict=True)] = 5
+    n_shots: tuple[Count, ...] = (1, 5)
+    n_query: Count = Field(15, description="Queries per class.")
+    n_episodes: Annotated[int, Field(ge=2, strict=True)] = 1000
+    seed: Index = 0
+
+
+class Measurement(Strict):
+    """How feature clustering is measured."""
+
+    n_pairs: Annotated[int, Field(ge=2, strict=True)] = Field(
+        20_000, description="Random pairs of classes, two images of each class."
+    )
+    base_images_per_class: Annotated[int, Field(ge=2, strict=True)] | None = Field(
+        None,
+        description="Base-class images that are embedded, the first of each class; all if null.",
+    )
+    seed: Index = 0
