@@ -4,6 +4,7 @@ import ctypes
 import platform
 
 import torch
+from torch import Tensor
 
 from pipeline.errors import UserError
 
@@ -33,6 +34,13 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on ``device``; only a copy from pinned memory does not make the host wait."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _keep_freed_memory() -> None:

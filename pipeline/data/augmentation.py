@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
+from pipeline.machine import send
+
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 
@@ -58,10 +60,10 @@ class Draws:
     def to(self, device: torch.device) -> "Draws":
         """The same draws on another device."""
         return Draws(
-            offset=_send(self.offset, device),
-            flip=_send(self.flip, device),
-            factors=_send(self.factors, device),
-            order=_send(self.order, device),
+            offset=send(self.offset, device),
+            flip=send(self.flip, device),
+            factors=send(self.factors, device),
+            order=send(self.order, device),
         )
 
 
@@ -86,7 +88,7 @@ def plain(images: Images, indices: Indices, normalisation: Normalisation) -> Bat
     """
     _check_images(images)
     _check_indices(indices)
-    chosen = images.index_select(0, _send(indices, images.device))
+    chosen = images.index_select(0, send(indices, images.device))
     return _normalise(_unit(chosen.permute(0, 3, 1, 2)), normalisation)
 
 
@@ -128,7 +130,7 @@ class Augmentation:
         if len(draws.flip) != len(indices):
             raise ValueError(f"{len(draws.flip)} draws for {len(indices)} images; each needs one")
         draws = draws.to(self._padded.device)
-        pixels = _unit(self._crop(_send(indices, self._padded.device), draws))
+        pixels = _unit(self._crop(send(indices, self._padded.device), draws))
         _colour_jitter(pixels, draws)
         return _normalise(pixels, self.normalisation)
 
@@ -179,13 +181,6 @@ def _normalise(pixels: Batch, normalisation: Normalisation) -> Batch:
     ):
         plane.sub_(mean).div_(std)
     return pixels.contiguous(memory_format=torch.channels_last)
-
-
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on ``device``; only a copy from pinned memory does not make the host wait."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def _check_images(images: Tensor) -> None:

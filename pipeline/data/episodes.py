@@ -73,6 +73,11 @@ def sample(
     return Episodes(images[..., :n_shot], images[..., n_shot:])
 
 
+def stream(dataset: str, n_way: int, n_shot: int) -> str:
+    """The stream of evaluation episodes, which all fine-tuners of all models share."""
+    return f"{dataset} novel {n_way} way {n_shot} shot"
+
+
 def _distinct(
     random: np.random.Generator, populations: NDArray[np.int64], k: int
 ) -> NDArray[np.int64]:

@@ -28,9 +28,9 @@ class Task:
     normalisation: Normalisation
     # Images are resident on the device, labels on the host. Base images come augmented, or as
     # they are.
-    base: Augmentation | UInt8[Tensor, "image height width 3"]
+    base: Augmentation | UInt8[Tensor, "base height width 3"]
     base_labels: NDArray[np.int64]
-    validation: UInt8[Tensor, "image height width 3"]
+    validation: UInt8[Tensor, "validation height width 3"]
     validation_labels: NDArray[np.int64]
 
     def batch(self, images: NDArray[np.int64], index: int) -> Float32[Tensor, "batch 3 h w"]:
@@ -54,8 +54,6 @@ class Algorithm(Protocol):
     # What is trained; its "backbone" is the model that the run leaves.
     modules: nn.ModuleDict
     optimizer: Optimizer
-    # Whether the weights with the best validation score are kept, or the last.
-    keeps_best: bool
 
     def step(self, index: int) -> dict[str, Tensor]:
         """Train on batch ``index``; returns scalars for the log, "loss" among them."""
@@ -64,3 +62,6 @@ class Algorithm(Protocol):
     def validate(self) -> float:
         """Score on the validation classes, higher is better; the modules are in eval mode."""
         ...
+
+    def finish(self) -> None:
+        """Complete the modules once the weights to keep stand in them."""

@@ -6,17 +6,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.config import Classical
+from pipeline.config.training import Classical
+from pipeline.machine import send
 from pipeline.plugins import find
 from pipeline.streams import generator
-from pipeline.training.algorithm import Task
-from pipeline.training.descent import autocast, sgd, step_down
+from pipeline.training.algorithm import Algorithm, Task
+from pipeline.training.descent import autocast, sgd, smoothed_cross_entropy, step_down
+
+RELEASED_WORKERS = 4
 
 
-class Training:
+class Training(Algorithm):
     """See ``pipeline.training.algorithm.Algorithm``."""
-
-    keeps_best = False
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -30,7 +31,12 @@ class Training:
         )
         self.optimizer = sgd(self.run, self.modules.parameters())
         self.labels = torch.from_numpy(task.base_labels).to(task.device)
-        self.batches = PairBatches(task.base_labels, self.run.batch_size, task.seed)
+        self.batches = PairBatches(
+            task.base_labels,
+            self.run.batch_size,
+            task.seed,
+            workers=RELEASED_WORKERS if self.run.sampler == "released" else 1,
+        )
 
     def step(self, index: int) -> dict[str, Tensor]:
         images = self.batches[index]
@@ -38,7 +44,8 @@ class Training:
             features = self.modules["backbone"](self.task.batch(images, index))
         features = features.float()
         logits = self.modules["classifier"](features)
-        cross_entropy = functional.cross_entropy(logits, self.labels[torch.from_numpy(images)])
+        truth = self.labels[send(torch.from_numpy(images), self.task.device)]
+        cross_entropy = smoothed_cross_entropy(logits, truth, self.run.label_smoothing)
         metrics = {"loss": cross_entropy}
         if self.run.regularizer is not None:
             penalty = find("regularizers", self.run.regularizer, "penalty")
@@ -72,13 +79,21 @@ class PairBatches:
 
     Two images per class are what a within-class variance needs (section 4.4). Pairs are
     shuffled over classes, so the two pairs that make a pair of classes may now and then
-    share theirs, as in the released code. What its sampler got wrong, drawing some images
-    several times an epoch and others never, is not repeated.
+    share theirs, as in the released code.
+
+    Parameters
+    ----------
+    workers
+        In the released code each of four loader processes counts its batches alone, so batches
+        4k .. 4k + 3 of an epoch are the same pairs, and three quarters of them never come.
     """
 
-    def __init__(self, labels: NDArray[np.int64], batch_size: int, seed: int) -> None:
+    def __init__(
+        self, labels: NDArray[np.int64], batch_size: int, seed: int, workers: int = 1
+    ) -> None:
         self.labels = labels
         self.seed = seed
+        self.workers = workers
         self.pairs_per_batch = batch_size // 2
         self.batches_per_epoch = int((np.bincount(labels) // 2).sum()) // self.pairs_per_batch
         self._epoch: tuple[int, NDArray[np.int64]] | None = None
@@ -88,7 +103,7 @@ class PairBatches:
         epoch, batch = divmod(index, self.batches_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, self._pairs(epoch)
-        start = batch * self.pairs_per_batch
+        start = batch // self.workers * self.pairs_per_batch
         return self._epoch[1][start : start + self.pairs_per_batch].reshape(-1)
 
     def _pairs(self, epoch: int) -> NDArray[np.int64]:

@@ -6,8 +6,9 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from pipeline.config import Descent
+from pipeline.config.training import Descent, Training
 
 
 def sgd(run: Descent, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
@@ -21,8 +22,10 @@ def sgd(run: Descent, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
     )
 
 
-def learning_rate(run: Descent, step: int) -> float:
+def learning_rate(run: Training, step: int) -> float:
     """The rate at a step: ``lr`` times the factor of the part of the run that it lies in."""
+    if run.lr_factors == "linear":
+        return run.lr * (1 - step / run.steps)
     starts = sorted(run.lr_factors)
     # Compared as fractions: a third of 180,000 steps is exactly 60,000.
     part = bisect_right(starts, Fraction(step, run.steps)) - 1
@@ -41,3 +44,14 @@ def step_down(loss: Tensor, optimizer: torch.optim.Optimizer, run: Descent, step
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
+
+
+def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Mean cross-entropy to targets that give ``smoothing`` to the other classes, in equal parts.
+
+    torch gives a share to the true class too, so its parameter is a little larger.
+    """
+    n_classes = logits.shape[-1]
+    return functional.cross_entropy(
+        logits, labels, label_smoothing=smoothing * n_classes / (n_classes - 1)
+    )

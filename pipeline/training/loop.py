@@ -21,6 +21,7 @@ from pipeline.data.packed import Packed
 from pipeline.errors import UserError
 from pipeline.files import replacing, write_text
 from pipeline.machine import describe
+from pipeline.models.embedding import build
 from pipeline.plugins import find
 from pipeline.progress import Steps
 from pipeline.streams import derive
@@ -54,6 +55,7 @@ def train(
     packed = Packed.open(data)
     algorithm = start(settings, packed, device)
     steps, validations = settings["algorithm"]["steps"], settings["algorithm"]["validations"]
+    keeps_best = settings["algorithm"]["selection"] == "best"
     key = _key(settings, code, packed.passport.fingerprint, device.type, torch.__version__)
     file = StateFile(state / "state.safetensors", key)
     progress, best = _restore(algorithm, file)
@@ -77,7 +79,7 @@ def train(
                 score = algorithm.validate()
                 progress.log.append({"step": progress.step, "validation": score})
                 shown.note(f"validation {score:.4f}")
-                if algorithm.keeps_best and (progress.best is None or score > progress.best):
+                if keeps_best and (progress.best is None or score > progress.best):
                     progress.best, best = score, _weights(algorithm)
             if stopping or now - saved > CHECKPOINT_S:
                 _finite(metrics, progress.step, title)
@@ -94,8 +96,8 @@ def start(settings: dict[str, Any], packed: Packed, device: torch.device) -> Alg
     algorithm = settings["algorithm"]
     passport = packed.passport
     torch.manual_seed(derive(settings["seed"], "initial weights"))
-    backbone = find("models", settings["backbone"]["name"], "build")(settings["backbone"]["width"])
-    backbone.to(device=device, memory_format=torch.channels_last)
+    backbone = build(settings["backbone"], passport.image_size)
+    backbone.to(device).to(memory_format=torch.channels_last)
     base, validation = (
         torch.from_numpy(np.array(packed.images(name))).to(device)
         for name in ("base", "validation")
@@ -195,7 +197,9 @@ def _write(
     out: Path,
     device: torch.device,
 ) -> None:
-    weights = best or _weights(algorithm)
+    algorithm.modules.load_state_dict(best or algorithm.modules.state_dict())
+    algorithm.finish()
+    weights = algorithm.modules.state_dict()
     with replacing(out / "weights.safetensors") as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, temporary)
     lines = (json.dumps(entry, allow_nan=False) for entry in progress.log)

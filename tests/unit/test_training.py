@@ -2,26 +2,65 @@
 
 import json
 import os
+import pkgutil
 import signal
 import time
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
+import pipeline.training
 from pipeline import config_files, jobs, records
-from pipeline.config import Classical
+from pipeline.config.training import Classical
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
 from pipeline.machine import prepare
 from pipeline.plugins import find
 from pipeline.training import loop
 from pipeline.training.classical import PairBatches
-from pipeline.training.descent import learning_rate
+from pipeline.training.descent import learning_rate, smoothed_cross_entropy
 
-RUNS = sorted(config_files.load().runs)
 CPU = torch.device("cpu")
+# The coefficient's sweep is one run many times.
+RUNS = sorted(run for run in config_files.load().runs if "clustering_" not in run)
+# One run of each algorithm, and of each head that trains.
+EACH = ["r2d2_ridge", "resnet12_svm", "conv64_protonet", "r2d2_classical_fc"]
+EACH += ["maml_1shot", "fomaml_5shot", "reptile", "weight_clustering"]
+# What switches change: a run, and other values than its own.
+SWITCHES = {
+    "qpth": ("resnet12_svm", {"head": "svm_qpth", "steps": 4}),
+    "label smoothing": ("r2d2_classical", {"label_smoothing": 0.1}),
+    "the released sampler": ("r2d2_classical", {"sampler": "released"}),
+    "the best weights of classical training": ("r2d2_classical", {"selection": "best"}),
+    "the printed penalty": ("r2d2_classical_fc", {"form": "printed"}),
+    "bfloat16": ("r2d2_ridge", {"precision": "bfloat16"}),
+    "no normalisation": ("r2d2_classical", {"normalise": False}),
+    "batch norm in inner steps": ("maml_1shot", {"adapt_batch_norm": True}),
+    "no clipping": ("maml_1shot", {"clip": None}),
+    "MAML's tasks together": ("maml_1shot", {"batching": "together"}),
+    "Reptile's tasks together": ("weight_clustering", {"batching": "together"}),
+    "Reptile in lock-step": ("reptile", {"order": "lock_step"}),
+    "moments of each task": ("weight_clustering", {"moments": "per_task"}),
+    "a plain distance": ("weight_clustering", {"distance": "plain", "coefficient": 0.1}),
+    "weights that are pulled": ("weight_clustering", {"pull": "weights", "coefficient": 0.1}),
+    "vectors that are pulled": ("weight_clustering", {"pull_vectors": True}),
+}
+
+
+def test_every_algorithm_is_among_the_runs():
+    modules = (
+        import_module(f"pipeline.training.{found.name}")
+        for found in pkgutil.iter_modules(pipeline.training.__path__)
+    )
+    algorithms = {one.__name__.rpartition(".")[2] for one in modules if "Training" in vars(one)}
+    algorithms.discard("descent")  # there it is the configuration's
+    runs = config_files.load().runs
+    assert algorithms == {runs[run].training.algorithm for run in EACH}
+    assert algorithms == {run.training.algorithm for run in runs.values()}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,31 +84,52 @@ def test_the_same_run_gives_the_same_bits(run, tiny_settings, packed, tmp_path):
     assert first == second
 
 
+@pytest.fixture
+def train_stopped(packed, tmp_path, monkeypatch):
+    """Trains a run, stopped after a step and started again."""
+
+    def train_twice(settings, after):
+        algorithm = find("training", settings["algorithm"]["algorithm"], "Training")
+        step = algorithm.step
+
+        def step_and_stop(self, index):
+            if index == after - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(self, index)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(algorithm, "step", step_and_stop)
+            with pytest.raises(loop.Interrupted):
+                train(settings, packed, tmp_path / "stopped")
+        weights = train(settings, packed, tmp_path / "stopped")
+        assert not list((tmp_path / "stopped" / "state").iterdir())
+        return weights
+
+    return train_twice
+
+
 @pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("after", [1, 7, 12])
+@pytest.mark.parametrize("after", [1, 12])
 def test_a_stopped_run_ends_with_the_same_bits(
-    run, after, tiny_settings, packed, tmp_path, monkeypatch
+    run, after, tiny_settings, packed, tmp_path, train_stopped
 ):
     undisturbed = train(tiny_settings(run), packed, tmp_path / "undisturbed")
+    assert train_stopped(tiny_settings(run), after) == undisturbed
 
-    algorithm = find_training(run)
-    step = algorithm.step
 
-    def step_and_stop(self, index):
-        if index == after - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, index)
-
-    monkeypatch.setattr(algorithm, "step", step_and_stop)
-    with pytest.raises(loop.Interrupted):
-        train(tiny_settings(run), packed, tmp_path / "stopped")
-    monkeypatch.undo()
-    assert train(tiny_settings(run), packed, tmp_path / "stopped") == undisturbed
-    assert not list((tmp_path / "stopped" / "state").iterdir())
+@pytest.mark.parametrize(("run", "values"), SWITCHES.values(), ids=SWITCHES)
+def test_every_switch_changes_the_training_and_keeps_resuming_exact(
+    run, values, tiny_settings, packed, tmp_path, train_stopped
+):
+    settings = tiny_settings(run, **values)
+    undisturbed = train(settings, packed, tmp_path / "undisturbed")
+    assert train_stopped(settings, 3) == undisturbed
+    steps = {"steps": values["steps"]} if "steps" in values else {}
+    assert train(tiny_settings(run, **steps), packed, tmp_path / "without") != undisturbed
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-@pytest.mark.parametrize("run", ["r2d2_classical_fc", "r2d2_ridge"])
+@pytest.mark.parametrize("run", EACH)
 def test_kill_9_at_any_moment(run, tiny_settings, packed, tmp_path, monkeypatch):
     """A process killed without warning, five times, ends with the same bits."""
     monkeypatch.setattr(loop, "CHECKPOINT_S", 0.0)
@@ -119,11 +179,14 @@ def test_a_damaged_state_file_is_said_and_training_starts_over(
 
 @pytest.mark.parametrize("run", RUNS)
 def test_every_run_overfits_one_batch(run, tiny_settings, packed):
-    settings = tiny_settings(run, augment=False)
-    settings["backbone"]["width"] = 0.25
-    algorithm = loop.start(settings, Packed.open(packed), CPU)
-    algorithm.modules.train()
-    losses = [float(algorithm.step(0)["loss"].detach()) for _ in range(40)]
+    # Meta-learning end to end has small rates, and thousands of steps.
+    hurry = {"maml": {"lr": 0.02, "inner_lr": 0.1}, "reptile": {"inner_lr": 0.01}}
+    algorithm = config_files.load().runs[run].training.algorithm
+    settings = tiny_settings(run, augment=False, **hurry.get(algorithm, {}))
+    settings["backbone"]["width"] = 1 if settings["backbone"]["name"] == "conv4" else 0.25
+    started = loop.start(settings, Packed.open(packed), CPU)
+    started.modules.train()
+    losses = [float(started.step(0)["loss"].detach()) for _ in range(40)]
     assert losses[-1] < 0.4 * losses[0]
 
 
@@ -176,10 +239,23 @@ def test_a_state_that_is_not_finite_is_never_saved(tiny_settings, packed, tmp_pa
 
 
 GOLDEN = {
+    "conv32_classical": [4.30758, 4.48637, 4.5062, 4.39039],
+    "conv64_classical": [4.48326, 4.39975, 4.20901, 4.51955],
+    "conv64_protonet": [1.66388, 1.59524, 1.57157, 1.63226],
+    "fomaml_1shot": [2.01697, 2.14435, 1.88887, 1.87791],
+    "fomaml_5shot": [2.06837, 1.95011, 2.08594, 1.93194],
+    "maml_1shot": [2.01483, 2.18173, 1.89937, 1.86397],
+    "maml_5shot": [2.07063, 1.96677, 2.08939, 1.94094],
     "r2d2_classical": [4.47141, 4.14072, 4.55803, 4.47517],
     "r2d2_classical_fc": [8.35361, 8.08083, 8.9826, 9.26519],
     "r2d2_classical_hv": [6.52979, 6.13398, 6.56125, 6.45322],
     "r2d2_ridge": [1.58842, 1.57233, 1.56349, 1.57004],
+    "reptile": [2.08577, 2.18868, 1.84114, 1.75828],
+    "resnet12_classical": [4.57148, 4.58307, 4.55786, 4.63738],
+    "resnet12_classical_fc": [9.29474, 9.17236, 9.9453, 10.1341],
+    "resnet12_classical_hv": [6.43109, 6.78132, 6.6013, 6.91547],
+    "resnet12_svm": [1.63987, 1.57303, 1.65494, 1.60475],
+    "weight_clustering": [2.08642, 2.18877, 1.84197, 1.75839],
 }
 
 
@@ -192,9 +268,14 @@ def test_the_losses_of_20_steps_are_those_they_always_were(run, tiny_settings, p
     assert losses[4::5] == pytest.approx(GOLDEN[run], rel=1e-3)
 
 
+def test_every_run_has_golden_losses():
+    assert sorted(GOLDEN) == RUNS
+
+
 def test_learning_rate_schedules_are_those_of_the_sources():
     training = config_files.load({"scale": "paper"}).runs
     ridge, classical = training["r2d2_ridge"].training, training["r2d2_classical"].training
+    maml, reptile = training["maml_1shot"].training, training["reptile"].training
     # MetaOptNet: 60 epochs of 1000 steps, drops at the start of epochs 21, 41 and 51.
     by_epoch = {
         epoch: learning_rate(ridge, (epoch - 1) * 1000) for epoch in (1, 20, 21, 40, 41, 50, 51, 60)
@@ -206,6 +287,10 @@ def test_learning_rate_schedules_are_those_of_the_sources():
     # The released script: 300 epochs of 600 steps, a tenth at epochs 100, 150, 200 and 250.
     rates = [learning_rate(classical, epoch * 600) for epoch in (0, 99, 100, 150, 200, 250, 299)]
     assert rates == pytest.approx([0.01, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-6])
+    assert {learning_rate(maml, step) for step in (0, 30_000, 59_999)} == {1e-3}
+    # Reptile: from 1 to 0 in a line over 100,000 outer steps.
+    rates = [learning_rate(reptile, step) for step in (0, 25_000, 99_999)]
+    assert rates == pytest.approx([1.0, 0.75, 1e-5])
 
 
 def test_an_epoch_of_pairs_has_every_image_once():
@@ -219,6 +304,47 @@ def test_an_epoch_of_pairs_has_every_image_once():
     assert 25 < np.mean(classes) < 26.5
     assert (batches[600] != epoch[0]).any()
     assert (PairBatches(labels, 64, seed=3)[17] == epoch[17]).all()
+
+
+def test_the_released_sampler_shows_a_quarter_of_the_images_four_times():
+    labels = np.repeat(np.arange(64), 600)
+    every_image, released = PairBatches(labels, 64, 3), PairBatches(labels, 64, 3, workers=4)
+    epoch = np.stack([released[index] for index in range(600)])
+    images, times = np.unique(epoch, return_counts=True)
+    assert len(images) == 38_400 // 4
+    assert set(times) == {4}
+    assert all((epoch[index] == every_image[index // 4]).all() for index in range(600))
+
+
+def test_label_smoothing_is_metaoptnets():
+    """The other classes share the mass, the true one keeps the rest."""
+    logits, labels = torch.randn(7, 5).double(), torch.arange(7) % 5
+    targets = torch.full((7, 5), 0.1 / 4).double()
+    targets[torch.arange(7), labels] = 0.9
+    expected = -(targets * logits.log_softmax(-1)).sum(-1).mean()
+    torch.testing.assert_close(smoothed_cross_entropy(logits, labels, 0.1), expected)
+    plain = functional.cross_entropy(logits, labels)
+    torch.testing.assert_close(smoothed_cross_entropy(logits, labels, 0.0), plain)
+
+
+def test_division_by_the_number_of_features_is_of_inner_products(tiny_settings, packed):
+    """MetaOptNet's prototypes: minus the squared distance by the number of features."""
+    losses = {}
+    for divide in (True, False):
+        settings = tiny_settings("conv64_protonet", divide_by_features=divide)
+        algorithm = loop.start(settings, Packed.open(packed), CPU)
+        if not divide:
+            n_features = algorithm.task.n_features
+            algorithm.modules["scale"].factor.data.fill_(1 / n_features)
+        losses[divide] = float(algorithm.step(0)["loss"].detach())
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+
+
+def test_the_ramp_of_dropblock_is_part_of_the_state(tiny_settings, packed, tmp_path):
+    train(tiny_settings("resnet12_classical"), packed, tmp_path)
+    weights = load_file(tmp_path / "out" / "weights.safetensors")
+    passes = {name: int(value) for name, value in weights.items() if name.endswith("passes")}
+    assert passes == {"backbone.block3.drop.passes": 12, "backbone.block4.drop.passes": 12}
 
 
 def test_settings_name_every_default():

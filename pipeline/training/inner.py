@@ -1,0 +1,258 @@
+"""What takes gradient steps on single episodes shares this: MAML, Reptile, fine-tuning.
+
+The network is a function of one vector that holds all its parameters, so each episode can have
+its own, and a step of all parameters is a step of one vector. Episodes run one after the other
+with autograd, which is faster on a CPU, or as one batch of networks with ``torch.func``, which
+launches fewer kernels on a GPU; the code of an episode is the same.
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import prod
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Vector = Float[Tensor, " parameter"]
+# One set of parameters, or one gradient, for each episode.
+Vectors = Float[Tensor, "episode parameter"]
+Losses = Float[Tensor, " episode"]
+# (loss, parameters) to the gradient and the loss.
+Differentiate = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Tensor]]
+
+# Of Adam, beside a beta1 of 0: those of Reptile's code.
+BETA2, EPSILON = 0.999, 1e-8
+
+
+class Network:
+    """A backbone and a linear head as a function of their parameters.
+
+    Dropout is off, and batch norm keeps no statistics: each batch is normalised by its own, as
+    in MAML and Reptile.
+
+    Parameters
+    ----------
+    backbone, head
+        Images to features to classes; left as they are.
+    running
+        Normalise by the statistics that the backbone holds instead.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Linear, *, running: bool = False) -> None:
+        self._parts = nn.Sequential(OrderedDict(backbone=backbone, head=head))
+        self._module = copy.deepcopy(self._parts).eval().requires_grad_(False)
+        norms = set()
+        for place, module in self._module.named_modules():
+            if isinstance(module, _BatchNorm):
+                norms |= {f"{place}.{name}" for name, _ in module.named_parameters()}
+                if not running:
+                    module.track_running_stats = False
+                    module.running_mean = module.running_var = module.num_batches_tracked = None
+        self.shapes = {name: value.shape for name, value in self._module.named_parameters()}
+        self._sizes = [prod(shape) for shape in self.shapes.values()]
+        # 1 for the parameters of batch norm, 0 for all others.
+        self.of_norms: Vector = torch.cat(
+            [
+                value.new_full((value.numel(),), float(name in norms))
+                for name, value in self._module.named_parameters()
+            ]
+        )
+
+    def read(self) -> Vector:
+        """The parameters as they are in the backbone and the head now."""
+        return torch.cat([value.detach().reshape(-1) for value in self._parts.parameters()])
+
+    def parts(self, vectors: Float[Tensor, "*episode parameter"]) -> dict[str, Tensor]:
+        """The parameters by name, each (*episode, *its own shape)."""
+        leading = vectors.shape[:-1]
+        return {
+            name: part.view(*leading, *shape)
+            for (name, shape), part in zip(
+                self.shapes.items(), torch.split(vectors, self._sizes, -1), strict=True
+            )
+        }
+
+    def logits(self, parameters: Tensor, images: Tensor) -> Tensor:
+        """Images (image, 3, height, width) to (image, class)."""
+        scores: Tensor = functional_call(self._module, self.parts(parameters), (images,))
+        return scores
+
+    def loss(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean cross-entropy over images."""
+        return functional.cross_entropy(self.logits(parameters, images), labels)
+
+    def descend(self, gradient: Vector, optimizer: torch.optim.Optimizer, lr: float) -> None:
+        """One step of an optimizer of the backbone's and the head's own parameters."""
+        for parameter, slope in zip(
+            self._parts.parameters(), self.parts(gradient).values(), strict=True
+        ):
+            parameter.grad = slope
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+
+
+def new_head(n_features: int, n_way: int) -> nn.Linear:
+    """A linear head that starts as in the paper's MAML code."""
+    head = nn.Linear(n_features, n_way)
+    nn.init.kaiming_normal_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def autograd(loss: Callable[[Tensor], Tensor], parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient and the loss; differentiable where the parameters are being differentiated."""
+    nested = parameters.requires_grad
+    inputs = parameters if nested else parameters.detach().requires_grad_()
+    value = loss(inputs)
+    (gradient,) = torch.autograd.grad(value, inputs, create_graph=nested)
+    return gradient, value if nested else value.detach()
+
+
+def func(loss: Callable[[Tensor], Tensor], parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for ``vmap``, which autograd cannot be seen through.
+
+    It is the gradient that is mapped over episodes, never the loss: the gradient of a mapped
+    loss is wrong in second order where a batch norm takes part (PyTorch 2.13 and 2.14).
+    """
+    gradient, value = grad_and_value(loss)(parameters)
+    return gradient, value
+
+
+def for_each_episode(
+    episode: Callable[..., tuple[Tensor, Tensor]], *arguments: Tensor, together: bool
+) -> tuple[Vectors, Losses]:
+    """Gradients and losses of all episodes.
+
+    Parameters
+    ----------
+    episode
+        Called with the way to differentiate, and its own part of each of the arguments.
+    together
+        As one batch of networks, or one after the other.
+    """
+    if together:
+        gradients, losses = vmap(partial(episode, func))(*arguments)
+        return gradients, losses
+    results = [episode(autograd, *own) for own in zip(*arguments, strict=True)]
+    return torch.stack([each[0] for each in results]), torch.stack([each[1] for each in results])
+
+
+def gradients(
+    network: Network,
+    parameters: Vectors,
+    images: Float[Tensor, "episode image 3 h w"],
+    labels: Int64[Tensor, "episode image"],
+    *,
+    together: bool,
+) -> tuple[Vectors, Losses]:
+    """Of each episode's loss, by its own parameters."""
+
+    def episode(
+        differentiate: Differentiate, parameters: Tensor, images: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if not together:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return differentiate(lambda own: network.loss(own, images, labels), parameters)
+
+    return for_each_episode(episode, parameters, images, labels, together=together)
+
+
+class SecondMoments(nn.Module):
+    """What Adam without momentum remembers: a running mean of squared gradients.
+
+    Reptile never resets it, neither between tasks nor between outer steps.
+    """
+
+    squares: Tensor
+    steps: Tensor
+
+    def __init__(self, parameters: Vector) -> None:
+        super().__init__()
+        self.register_buffer("squares", torch.zeros_like(parameters))
+        steps = torch.zeros((), dtype=torch.int64, device=parameters.device)
+        self.register_buffer("steps", steps)
+
+
+def adam(
+    parameters: Vectors,
+    slopes: Vectors,
+    squares: Float[Tensor, "*episode parameter"],
+    steps: Int64[Tensor, ""],
+    lr: float,
+) -> tuple[Vectors, Float[Tensor, "*episode parameter"]]:
+    """One step of Adam with beta1 = 0 for each episode.
+
+    Parameters
+    ----------
+    squares
+        The second moments of each episode (episode, parameter), or shared by all (parameter,):
+        then they are handed from episode to episode, in order.
+    steps
+        How many the moments have seen.
+
+    Returns
+    -------
+    tuple
+        The parameters and the moments after the step.
+    """
+    seen = steps + 1
+    if squares.ndim == 1:
+        seen = seen + torch.arange(len(slopes), device=slopes.device)
+        handed = [squares]
+        for slope in slopes:
+            handed.append(torch.addcmul(BETA2 * handed[-1], slope, slope, value=1 - BETA2))
+        each, squares = torch.stack(handed[1:]), handed[-1]
+    else:
+        each = squares = torch.addcmul(BETA2 * squares, slopes, slopes, value=1 - BETA2)
+    corrections = (1 - BETA2 ** seen.double()).to(slopes.dtype).view(-1, 1)
+    deviations = (each / corrections).sqrt_().add_(EPSILON)
+    return torch.addcdiv(parameters, slopes, deviations, value=-lr), squares
+
+
+def minibatches(
+    n_images: int, batch_size: int | None, steps: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Which images each step sees: (step, image).
+
+    The images are shuffled when they are used up, and a batch may reach over two shuffles, as in
+    Reptile's code. A batch of all images is in order.
+    """
+    if batch_size is None or batch_size >= n_images:
+        return np.tile(np.arange(n_images), (steps, 1))
+    rounds = -(-steps * batch_size // n_images)
+    order = np.concatenate([random.permutation(n_images) for _ in range(rounds)])
+    return order[: steps * batch_size].reshape(steps, batch_size)
+
+
+def settle_statistics(backbone: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give a backbone's batch norms the mean statistics of batches of images.
+
+    Training that normalises each batch by its own leaves none, and frozen features need some.
+    """
+    norms = [module for module in backbone.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    backbone.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a mean in which all batches count alike
+        norm.train()
+    with torch.no_grad():
+        for images in batches:
+            backbone(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def runs_together(batching: str, device: torch.device) -> bool:
+    """Whether episodes run as one batch of networks."""
+    return batching == "together" or (batching == "auto" and device.type == "cuda")
