@@ -80,6 +80,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     evaluate(settings, code, options.features, options.out, device)
 
 
+def _adapt(options: argparse.Namespace) -> None:
+    settings, code = _job("adapt", options)
+    from pipeline.analysis.adaptation import adapt
+    from pipeline.machine import prepare
+
+    device = prepare(options.device, options.threads)
+    adapt(settings, code, options.weights, options.data, options.out, device)
+
+
 def _measure(options: argparse.Namespace) -> None:
     settings, code = _job("measure", options)
     from pipeline.analysis.clustering import measure
@@ -171,6 +180,14 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
     _machine_options(verb)
 
+    verb = _job_verb(
+        verbs, "adapt", _adapt, "Few-shot accuracy of one model, fine-tuned by gradient steps."
+    )
+    verb.add_argument("--weights", type=Path, required=True, metavar="FILE", help="from train")
+    _data_option(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="record to write")
+    _machine_options(verb)
+
     for name, action, text in (
         ("evaluate", _evaluate, "Few-shot accuracy of one model with every head."),
         ("measure", _measure, "Feature clustering (R_FC, R_HV) of one model."),
@@ -187,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="from evaluate and measure",
+        help="from evaluate, adapt and measure",
     )
     verb.add_argument(
         "--out", type=Path, required=True, metavar="PREFIX", help="of the .md, .tex and .csv files"

@@ -12,7 +12,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Experiment, nearest
+from pipeline.config.experiment import Experiment
+from pipeline.config.fields import nearest
 from pipeline.digest import code_digest
 from pipeline.errors import UserError
 
@@ -81,12 +82,12 @@ def _pack(experiment: Experiment, dataset: str) -> Settings:
 
 
 def _train(experiment: Experiment, dataset: str, run: str, seed: int) -> Settings:
-    algorithm = experiment.runs[run].training.model_dump(mode="json")
+    algorithm = experiment.run_on(run, dataset).training.model_dump(mode="json")
     if "head" in algorithm:
         algorithm["head"] = _head(experiment, algorithm["head"])
     return {
         **_identity(experiment, dataset, run, seed),
-        "backbone": _backbone(experiment, run),
+        "backbone": _backbone(experiment, dataset, run),
         "algorithm": algorithm,
     }
 
@@ -94,8 +95,8 @@ def _train(experiment: Experiment, dataset: str, run: str, seed: int) -> Setting
 def _embed(experiment: Experiment, dataset: str, run: str, seed: int) -> Settings:
     return {
         **_identity(experiment, dataset, run, seed),
-        "backbone": _backbone(experiment, run),
-        "normalise": experiment.runs[run].training.normalise,
+        "backbone": _backbone(experiment, dataset, run),
+        "normalise": experiment.run_on(run, dataset).training.normalise,
         "images_per_class": {
             "novel": None,
             "base": experiment.measurement.base_images_per_class,
@@ -107,7 +108,21 @@ def _evaluate(experiment: Experiment, dataset: str, run: str, seed: int) -> Sett
     return {
         **_identity(experiment, dataset, run, seed),
         "episodes": experiment.evaluation.model_dump(mode="json"),
-        "heads": [_head(experiment, name) for name in type(experiment.heads).model_fields],
+        "heads": [_head(experiment, name) for name in experiment.heads_of(run)],
+    }
+
+
+def _adapt(experiment: Experiment, dataset: str, run: str, seed: int) -> Settings:
+    evaluation = experiment.evaluation
+    return {
+        **_identity(experiment, dataset, run, seed),
+        "backbone": _backbone(experiment, dataset, run),
+        "normalise": experiment.run_on(run, dataset).training.normalise,
+        "episodes": evaluation.model_dump(mode="json", include={"n_way", "n_shots", "seed"}),
+        "adaptations": {
+            name: experiment.adaptations[name].model_dump(mode="json")
+            for name in experiment.adaptations_of(run)
+        },
     }
 
 
@@ -125,7 +140,14 @@ TABLES: dict[str, tuple[str, ...]] = {
     "table2": ("measures",),
     "table3": ("evals",),
     "regularizers": ("evals", "measures"),
+    "fine_tuners": ("evals", "adaptations"),
 }
+
+
+def models(experiment: Experiment, kind: str) -> list[tuple[str, str, int]]:
+    """The (data set, run, seed) of which there are records of a kind."""
+    of_kind = experiment.adaptations_of if kind == "adaptations" else experiment.heads_of
+    return [model for model in experiment.trainings() if of_kind(model[1])]
 
 
 def _table(experiment: Experiment, table: str) -> Settings:
@@ -142,6 +164,7 @@ _SETTINGS: dict[str, Callable[..., Settings]] = {
     "train": _train,
     "embed": _embed,
     "evaluate": _evaluate,
+    "adapt": _adapt,
     "measure": _measure,
     "table": _table,
 }
@@ -157,9 +180,8 @@ def _identity(experiment: Experiment, dataset: str, run: str, seed: int) -> Sett
     }
 
 
-def _backbone(experiment: Experiment, run: str) -> Settings:
-    name = experiment.runs[run].backbone
-    return {"name": name, "width": experiment.width[name]}
+def _backbone(experiment: Experiment, dataset: str, run: str) -> Settings:
+    return experiment.run_on(run, dataset).backbone.model_dump(mode="json")
 
 
 def _head(experiment: Experiment, name: str) -> Settings:
@@ -196,6 +218,11 @@ _ENTRIES: dict[str, Callable[[Settings], list[str]]] = {
         "pipeline.machine:prepare",
         "pipeline.analysis.evaluation:evaluate",
         *(f"pipeline.heads.{head['name']}" for head in values["heads"]),
+    ],
+    "adapt": lambda values: [
+        "pipeline.machine:prepare",
+        "pipeline.analysis.adaptation:adapt",
+        f"pipeline.models.{values['backbone']['name']}",
     ],
     "measure": lambda _: ["pipeline.machine:prepare", "pipeline.analysis.clustering:measure"],
     "table": lambda values: [f"pipeline.report.tables.{values['table']}"],

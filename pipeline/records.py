@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 
 SCHEMA = 1
-Kind = Literal["training", "features", "evaluation", "measurement"]
+Kind = Literal["training", "features", "evaluation", "adaptation", "measurement"]
 
 
 class Record(BaseModel):

@@ -51,10 +51,10 @@ def job_settings(verb, wildcards):
 
 
 def records(kind):
-    """The record of each model of this scale."""
+    """The record of each model of this scale that has one of this kind."""
     return [
         f"{RESULTS}/{kind}/{dataset}/{run}/seed{seed}.json"
-        for dataset, run, seed in experiment.trainings()
+        for dataset, run, seed in jobs.models(experiment, kind)
     ]
 
 

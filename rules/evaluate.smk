@@ -1,10 +1,11 @@
 """From weights to numbers: what is measured of one model.
 
 IN   results/<scale>/runs/<dataset>/<run>/seed<k>/weights.safetensors
-OUT  results/<scale>/features/, evals/, measures/
+OUT  results/<scale>/features/, evals/, measures/, adaptations/
 1. embed: the features of all images that are looked at, once
 2. evaluate: few-shot accuracy with every head, on episodes that all models share
-3. measure: how tightly the features cluster by class
+3. adapt: the same with the whole network fine-tuned by gradient steps
+4. measure: how tightly the features cluster by class
 """
 
 FEATURES = f"{RESULTS}/features/{MODEL}"
@@ -65,6 +66,33 @@ rule evaluate:
     shell:
         "python -m pipeline evaluate --settings {params.settings:q} --code {params.code}"
         " --features $(dirname {input.record:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule adapt:
+    """Fine-tune {wildcards.run} on {wildcards.dataset}, seed {wildcards.seed}"""
+    input:
+        weights=rules.train.output.weights,
+        passport=PASSPORT,
+        arrays=ARRAYS,
+    output:
+        f"{RESULTS}/adaptations/{MODEL}.json",
+    log:
+        f"logs/{SCALE}/adapt/{MODEL}.log",
+    benchmark:
+        f"logs/{SCALE}/adapt/{MODEL}.tsv"
+    conda:
+        "../environment.yaml"
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=360,
+    params:
+        settings=settings("adapt"),
+        code=code("adapt"),
+    shell:
+        "python -m pipeline adapt --settings {params.settings:q} --code {params.code}"
+        " --weights {input.weights:q} --data $(dirname {input.passport:q})"
+        " --out {output:q} --threads {threads} > {log:q} 2>&1"
 
 
 rule measure:

@@ -1,6 +1,6 @@
 """From records to tables; no model is touched.
 
-IN   the records under results/<scale>/evals/ and measures/, pipeline/report/published.csv
+IN   the records under results/<scale>/evals/, adaptations/ and measures/, published.csv
 OUT  results/<scale>/tables/<id>.md, .tex, .csv
 """
 

@@ -1,6 +1,5 @@
 """The features of one model, computed once and read by every analysis."""
 
-import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
 from pipeline import records
-from pipeline.data.augmentation import Normalisation
+from pipeline.analysis.model import Weights, normalisation
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
 from pipeline.files import replacing
 from pipeline.machine import describe
 from pipeline.models import embedding
-from pipeline.plugins import find
 
 
 def embed(
@@ -38,18 +33,16 @@ def embed(
     started = time.monotonic()
     packed = Packed.open(data)
     passport = packed.passport
-    backbone = find("models", settings["backbone"]["name"], "build")(settings["backbone"]["width"])
-    _load(backbone, weights)
-    backbone.to(device=device, memory_format=torch.channels_last).eval()
-    normalisation = Normalisation()
-    if settings["normalise"]:
-        normalisation = Normalisation(passport.channel_mean, passport.channel_std)
+    trained = Weights(weights)
+    backbone = trained.backbone(settings["backbone"], passport.image_size, device)
     for split, images_per_class in settings["images_per_class"].items():
         chosen = first_of_each_class(packed.labels(split), images_per_class)
         images = torch.from_numpy(packed.images(split)[chosen]).to(device)
         # Not through a memory map: there, a full disk kills the process instead of raising.
         with replacing(out / f"{split}.npy") as temporary, temporary.open("wb") as file:
-            for batch in embedding.embed(backbone, images, normalisation):
+            for batch in embedding.embed(
+                backbone, images, normalisation(passport, settings["normalise"])
+            ):
                 if not bool(batch.isfinite().all()):
                     raise UserError(
                         f"{weights}: features of {split} images are not finite; the run "
@@ -69,30 +62,12 @@ def embed(
         code=code,
         sources={
             "images": passport.fingerprint,
-            "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "weights": trained.sha256,
         },
         device=describe(device),
         wall_s=time.monotonic() - started,
         values={},
     )
-
-
-def _load(backbone: nn.Module, weights: Path) -> None:
-    """Load what training wrote: the backbone's part of it."""
-    prefix = "backbone."
-    try:
-        tensors = load_file(weights)
-        backbone.load_state_dict(
-            {
-                name.removeprefix(prefix): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(prefix)
-            }
-        )
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(
-            f"cannot use the weights {weights}: {error}; delete the file and run snakemake again"
-        ) from None
 
 
 def first_of_each_class(labels: NDArray[np.int64], n: int | None) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import torch
 
 from pipeline import records
 from pipeline.analysis.embedding import Features
-from pipeline.data.episodes import sample
+from pipeline.data.episodes import sample, stream
 from pipeline.heads.scoring import Head, correct, gram
 from pipeline.machine import describe
 from pipeline.plugins import find
@@ -42,7 +42,7 @@ def evaluate(
             n_query=protocol["n_query"],
             n_episodes=protocol["n_episodes"],
             seed=protocol["seed"],
-            stream=f"{settings['dataset']} novel {protocol['n_way']} way {n_shot} shot",
+            stream=stream(settings["dataset"], protocol["n_way"], n_shot),
         )
         counts = correct(products, episodes, heads)
         values["correct"][str(n_shot)] = {name: part.tolist() for name, part in counts.items()}

@@ -59,9 +59,8 @@ def _frame(table: Table, section: Section) -> pd.DataFrame:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     compared = any(cell.paper for cell in section.cells)
     for cell in section.cells:
-        line = lines.setdefault(
-            (cell.row, cell.backbone), {"": cell.row, "Backbone": cell.backbone}
-        )
+        names = {"": cell.row} | ({"Backbone": cell.backbone} if cell.backbone else {})
+        line = lines.setdefault((cell.row, cell.backbone), names)
         line[cell.column] = line[f"{cell.column} 95 %"] = PENDING
         if cell.ours is not None:
             line[cell.column], line[f"{cell.column} 95 %"] = _estimate(cell.ours, table.digits)

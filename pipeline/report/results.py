@@ -10,16 +10,13 @@ from numpy.typing import NDArray
 from pipeline import records
 from pipeline.errors import UserError
 
-# The settings by which samples of different models are of the same episodes or pairs.
-_SHARED = {"evaluation": ["episodes"], "measurement": ["n_pairs", "measurement_seed"]}
-
 Samples = NDArray[np.float64]
 # Of each seed that was trained.
 PerSeed = Mapping[int, Samples]
 
 
 class Results:
-    """All evaluation and measurement records given to one table.
+    """All records given to one table: evaluations, adaptations, measurements.
 
     Raises
     ------
@@ -33,20 +30,20 @@ class Results:
         # What all records of a kind and data set must share, for samples to be paired.
         shared: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
         for path in paths:
-            record = records.read(path, "evaluation", "measurement")
+            record = records.read(path, "evaluation", "adaptation", "measurement")
             if record.scale != scale:
                 raise UserError(
                     f"{path} was made at scale {record.scale!r}, this table is of {scale!r}: "
                     "scales are never mixed"
                 )
-            basis = {name: record.settings.get(name) for name in _SHARED[record.kind]}
-            basis["images"] = record.sources.get("images")
-            first, expected = shared.setdefault((record.kind, record.dataset), (path, basis))
-            if basis != expected:
-                raise UserError(
-                    f"{path} and {first} cannot be compared: {basis} and {expected}; "
-                    "run snakemake again, it makes both anew"
-                )
+            for what, basis in _bases(record).items():
+                basis["images"] = record.sources.get("images")
+                first, expected = shared.setdefault((what, record.dataset), (path, basis))
+                if basis != expected:
+                    raise UserError(
+                        f"{path} and {first} cannot be compared: {basis} and {expected}; "
+                        "run snakemake again, it makes both anew"
+                    )
             seeds = self._found.setdefault((record.kind, record.dataset, record.run), {})
             if record.seed in seeds:
                 raise UserError(
@@ -55,18 +52,34 @@ class Results:
                 )
             seeds[record.seed] = record
 
-    def accuracy(self, dataset: str, run: str, head: str, n_shot: int) -> PerSeed:
+    def accuracy(self, dataset: str, run: str, fine_tuner: str, n_shot: int) -> PerSeed:
         """Accuracy in percent of each episode, (episode,), for each seed that was measured."""
-        return self._per_seed(
-            "evaluation",
-            dataset,
-            run,
-            lambda values: (
-                100 * np.asarray(values["correct"][str(n_shot)][head]) / values["n_queries"]
-                if str(n_shot) in values["correct"]
-                else None
-            ),
+
+        def of_head(values: dict[str, Any]) -> Samples | None:
+            counts = values["correct"].get(str(n_shot), {}).get(fine_tuner)
+            if counts is None:
+                return None
+            return _percent(counts, values["n_queries"])
+
+        def of_adaptation(values: dict[str, Any]) -> Samples | None:
+            counts = values.get(fine_tuner, {"correct": {}})["correct"].get(str(n_shot))
+            if counts is None:
+                return None
+            return _percent(counts, values[fine_tuner]["n_queries"])
+
+        return self._per_seed("evaluation", dataset, run, of_head) or self._per_seed(
+            "adaptation", dataset, run, of_adaptation
         )
+
+    def fine_tuners(self, dataset: str) -> list[tuple[str, str]]:
+        """Each run with each of its fine-tuners, in the order of the records."""
+        found: dict[tuple[str, str], None] = {}
+        for kind in ("evaluation", "adaptation"):
+            for (of_kind, of_dataset, run), seeds in self._found.items():
+                if (of_kind, of_dataset) == (kind, dataset):
+                    for record in seeds.values():
+                        found |= {(run, name): None for name in _fine_tuners(record)}
+        return list(found)
 
     def clustering(self, dataset: str, run: str, split: str, name: str) -> PerSeed:
         """A measure of each pair of classes, (pair,), for each seed that was measured."""
@@ -89,6 +102,31 @@ class Results:
         found = sorted(self._found.get((kind, dataset, run), {}).items())
         samples = {seed: read(record.values) for seed, record in found}
         return {seed: one for seed, one in samples.items() if one is not None}
+
+
+def _percent(counts: list[int], n_queries: int) -> Samples:
+    share: Samples = np.asarray(counts, dtype=np.float64) / n_queries
+    return 100 * share
+
+
+def _bases(record: records.Record) -> dict[str, dict[str, Any]]:
+    """The settings by which samples of different models are of the same episodes or pairs."""
+    settings = record.settings
+    if record.kind == "measurement":
+        return {"pairs": {name: settings.get(name) for name in ("n_pairs", "measurement_seed")}}
+    episodes = {"episodes": settings.get("episodes")}
+    if record.kind == "evaluation":
+        return {"heads": episodes}
+    return {
+        f"adaptation {name}": {**episodes, "options": options}
+        for name, options in settings.get("adaptations", {}).items()
+    }
+
+
+def _fine_tuners(record: records.Record) -> list[str]:
+    if record.kind == "evaluation":
+        return [head["name"] for head in record.settings["heads"]]
+    return list(record.settings["adaptations"])
 
 
 def over_seeds(samples: PerSeed) -> Samples:

@@ -12,39 +12,52 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import ALGORITHMS, BACKBONES, TINY
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from pipeline import config_files, jobs, records
-from pipeline.analysis import evaluation
+from pipeline.analysis import adaptation, evaluation
+from pipeline.analysis.adaptation import adapt
 from pipeline.analysis.clustering import class_pairs, measure, printed_r_fc
 from pipeline.analysis.embedding import Features, embed
 from pipeline.analysis.evaluation import evaluate
+from pipeline.analysis.model import Weights, normalisation
+from pipeline.config.evaluation import Adaptation
+from pipeline.config_files import merged
+from pipeline.data.augmentation import Normalisation
 from pipeline.data.episodes import Episodes, sample
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
 from pipeline.machine import describe, prepare
-from pipeline.models import r2d2
+from pipeline.models import conv4, r2d2
+from pipeline.models.embedding import build
 from pipeline.training import loop
+from pipeline.training.adaptation import Initial, correct
+from pipeline.training.inner import SecondMoments
 
 CPU = torch.device("cpu")
-WIDTH = 0.05
 N_PAIRS = 40
-TINY: dict[str, Any] = {
-    "datasets": {
-        "tiny": {
-            "source": "synthetic",
-            "stands_for": "cifar_fs",
-            "image_size": 16,
-            "images_per_class": 20,
-        }
-    },
-    "roles": {"cifar_fs": "tiny"},
-    "width": {"r2d2": WIDTH},
+WIDTH = BACKBONES["r2d2"]["width"]
+CHANGES: dict[str, Any] = {
     "runs": {
-        "r2d2_classical": {"training": {"steps": 2, "validations": 1}},
-        "r2d2_classical_hv": {"training": {"steps": 2, "validations": 1, "normalise": False}},
-        "r2d2_ridge": {"training": {"n_shot": 3, "n_query": 3}},
+        name: {
+            "datasets": ["cifar_fs"],
+            "backbone": BACKBONES[backbone],
+            "training": {**ALGORITHMS[algorithm], "steps": 2, "validations": 1, **own},
+        }
+        for name, backbone, algorithm, own in [
+            ("r2d2_classical", "r2d2", "classical", {}),
+            ("r2d2_classical_hv", "r2d2", "classical", {"normalise": False}),
+            ("maml_1shot", "conv4", "maml", {}),
+            ("reptile", "conv4", "reptile", {}),
+        ]
+    },
+    "adaptations": {
+        "maml_fresh": {"n_episodes": 6, "n_query": 4, "steps": 2},
+        "maml": {"n_episodes": 5, "n_query": 3, "steps": 2},
+        "reptile": {"n_episodes": 4, "steps": 3},
+        "reptile_inductive": {"n_episodes": 4, "steps": 3},
     },
     "evaluation": {"n_episodes": 30, "n_query": 4},
     "measurement": {"n_pairs": N_PAIRS, "base_images_per_class": 3},
@@ -57,13 +70,13 @@ def _one_thread() -> None:
 
 
 def settings(verb: str, run: str = "r2d2_classical", **changes: Any) -> dict[str, Any]:
-    experiment = config_files.load(config_files.merged(TINY, changes))
+    experiment = config_files.load(merged(merged(TINY, CHANGES), changes))
     return jobs.settings(experiment, verb, dataset="tiny", run=run, seed=0)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model and its features."""
+    """A trained model and the place of its features."""
 
     run: str
     weights: Path
@@ -72,7 +85,7 @@ class Model:
 
 @pytest.fixture(scope="module")
 def model(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
-    """Trains each run once, two steps long, and embeds with it."""
+    """Trains each run once, two steps long, and embeds with it if it is classical."""
     made: dict[str, Model] = {}
 
     def trained(run: str) -> Model:
@@ -80,9 +93,15 @@ def model(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
             folder = tmp_path_factory.mktemp(run)
             loop.train(settings("train", run), "digest", packed, folder, folder / "state", CPU)
             made[run] = Model(run, folder / "weights.safetensors", folder / "features")
-            embed(
-                settings("embed", run), "digest", made[run].weights, packed, made[run].features, CPU
-            )
+            if "classical" in run:
+                embed(
+                    settings("embed", run),
+                    "digest",
+                    made[run].weights,
+                    packed,
+                    made[run].features,
+                    CPU,
+                )
         return made[run]
 
     return trained
@@ -111,7 +130,7 @@ def test_features_are_the_backbones_one_image_at_a_time(
     assert labels.tolist() == images.labels(split)[chosen].tolist()
     assert len(features) == len(chosen)
 
-    backbone = r2d2.build(WIDTH).eval()
+    backbone = r2d2.build(16, width=WIDTH).eval()
     weights = load_file(model(run).weights)
     backbone.load_state_dict({name: weights[f"backbone.{name}"] for name in backbone.state_dict()})
     mean = std = None
@@ -167,7 +186,9 @@ def test_every_record_says_which_images_and_weights_it_is_of(
     trained = model("r2d2_classical")
     evaluate(settings("evaluate"), "digest", trained.features, tmp_path / "evaluation.json", CPU)
     measure(settings("measure"), "digest", trained.features, tmp_path / "measurement.json", CPU)
+    adapt(settings("adapt"), "digest", trained.weights, packed, tmp_path / "adaptation.json", CPU)
     made: dict[str, tuple[records.Kind, Path]] = {
+        "adapt": ("adaptation", tmp_path / "adaptation.json"),
         "embed": ("features", trained.features / "record.json"),
         "evaluate": ("evaluation", tmp_path / "evaluation.json"),
         "measure": ("measurement", tmp_path / "measurement.json"),
@@ -214,7 +235,7 @@ def test_weights_that_cannot_be_used_are_refused(
     if isinstance(content, bytes):
         weights.write_bytes(content)
     elif content:
-        wider = r2d2.build(2 * WIDTH).state_dict()
+        wider = r2d2.build(16, width=2 * WIDTH).state_dict()
         save_file({f"backbone.{name}": tensor for name, tensor in wider.items()}, weights)
     with pytest.raises(UserError, match=rf"(?s)cannot use the weights {weights}: .*run snakemake"):
         embed(settings("embed"), "digest", weights, packed, tmp_path / "out", CPU)
@@ -286,10 +307,31 @@ def evaluated(trained: Model, folder: Path, **changes: Any) -> records.Record:
     return records.read(out, "evaluation")
 
 
+def svm_by_descent(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """W of Crammer & Singer's dual with C = 0.1 and a jitter of 1, by projected gradients.
+
+    Of x (episode, support, feature) and one-hot y: (episode, feature, way). Rows of alpha sum to
+    zero and are at most C y.
+    """
+    kernel = x @ x.transpose(0, 2, 1) + np.eye(x.shape[1])
+    step = 1 / np.linalg.eigvalsh(kernel).max(1)[:, None, None]
+    alpha = ahead = np.zeros((*x.shape[:2], y.shape[1]))
+    for index in range(1, 800):
+        aim, before = ahead - step * (kernel @ ahead - y), alpha
+        low, high = aim.min(-1, keepdims=True) - 1, aim.max(-1, keepdims=True) + 1
+        for _ in range(30):
+            shift = (low + high) / 2
+            above = np.minimum(aim - shift, 0.1 * y).sum(-1, keepdims=True) > 0
+            low, high = np.where(above, shift, low), np.where(above, high, shift)
+        alpha = np.minimum(aim - high, 0.1 * y)
+        ahead = alpha + index / (index + 3) * (alpha - before)
+    return x.transpose(0, 2, 1) @ alpha
+
+
 def test_accuracies_are_those_of_the_heads_by_their_definition(
     model: Callable[[str], Model], tmp_path: Path
 ) -> None:
-    """Ridge regression by the normal equations, prototypes by distances; no Gram matrix."""
+    """Ridge regression by the normal equations, the SVM by descent, prototypes by distances."""
     trained = model("r2d2_classical")
     values = evaluated(trained, tmp_path).values
     features, labels = Features(trained.features).split("novel")
@@ -301,13 +343,18 @@ def test_accuracies_are_those_of_the_heads_by_their_definition(
             labels, n_way=5, n_shot=n_shot, n_query=4, n_episodes=30, seed=0,
             stream=f"tiny novel 5 way {n_shot} shot",
         )  # fmt: skip
-        expected: dict[str, list[int]] = {"ridge": [], "prototypes": []}
-        for support, query in zip(inputs[episodes.support], inputs[episodes.query], strict=True):
-            x, y = support.reshape(5 * n_shot, -1), np.eye(5).repeat(n_shot, 0)
+        expected: dict[str, list[int]] = {"ridge": [], "svm": [], "prototypes": []}
+        y = np.eye(5).repeat(n_shot, 0)
+        svms = svm_by_descent(inputs[episodes.support].reshape(30, 5 * n_shot, -1), y)
+        for support, query, svm in zip(
+            inputs[episodes.support], inputs[episodes.query], svms, strict=True
+        ):
+            x = support.reshape(5 * n_shot, -1)
             w = np.linalg.solve(x.T @ x + 50 * np.eye(x.shape[1]), x.T @ y)
             distances = ((query[:, :, None] - support.mean(1)) ** 2).sum(-1)
             for name, chosen in {
                 "ridge": (query @ w).argmax(-1),
+                "svm": (query @ svm).argmax(-1),
                 "prototypes": distances.argmin(-1),
             }.items():
                 expected[name].append(int((chosen == np.arange(5)[:, None]).sum()))
@@ -426,3 +473,173 @@ def test_a_record_of_measures_is_json_that_all_can_read(
         raise AssertionError(f"{constant} is not JSON")
 
     json.loads((tmp_path / "r2d2_classical.json").read_text(), parse_constant=refuse)
+
+
+# Gradient steps
+
+
+def adapted(run: str, trained: Model, packed: Path, folder: Path, **changes: Any) -> records.Record:
+    out = folder / f"{run} adapted.json"
+    adapt(settings("adapt", run, **changes), "digest", trained.weights, packed, out, CPU)
+    return records.read(out, "adaptation")
+
+
+def initial(run: str, weights: Path, *, head: bool = True, moments: bool = True) -> Initial:
+    """What a run of ``conv4`` or ``r2d2`` left, put together by hand."""
+    tensors = load_file(weights)
+
+    def part(name: str) -> dict[str, torch.Tensor]:
+        start = f"{name}."
+        return {key[len(start) :]: one for key, one in tensors.items() if key.startswith(start)}
+
+    backbone = build(settings("adapt", run)["backbone"], 16)
+    backbone.load_state_dict(part("backbone"))
+    n_features = backbone.eval()(torch.zeros(1, 3, 16, 16)).shape[1]
+    layer = remembered = None
+    if head:
+        layer = torch.nn.Linear(n_features, 64 if "classical" in run else 5)
+        layer.load_state_dict(part("head"))
+        if moments:
+            remembered = SecondMoments(part("moments")["squares"])
+            remembered.load_state_dict(part("moments"))
+    return Initial(backbone, n_features, layer, remembered)
+
+
+@pytest.mark.parametrize("run", ["r2d2_classical", "maml_1shot", "reptile"])
+def test_counts_are_those_of_fine_tuning_what_the_run_left(
+    run: str, model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    trained, images = model(run), Packed.open(packed)
+    wanted = settings("adapt", run)
+    values = adapted(run, trained, packed, tmp_path).values
+    start = initial(run, trained.weights, head=run != "r2d2_classical", moments=run == "reptile")
+    assert values.keys() == wanted["adaptations"].keys() >= {"maml_fresh"}
+    for name, options in wanted["adaptations"].items():
+        one = Adaptation.model_validate(options)
+        assert values[name]["n_queries"] == 5 * one.n_query
+        assert values[name]["correct"].keys() == {"1", "5"}
+        for shot, counts in values[name]["correct"].items():
+            episodes = sample(
+                images.labels("novel"), n_way=5, n_shot=int(shot), n_query=one.n_query,
+                n_episodes=one.n_episodes, seed=0, stream=f"tiny novel 5 way {shot} shot",
+            )  # fmt: skip
+            passport = images.passport
+            normalised = Normalisation(passport.channel_mean, passport.channel_std)
+            expected = correct(
+                start,
+                one,
+                torch.from_numpy(np.array(images.images("novel"))),
+                normalised if run == "r2d2_classical" else Normalisation(),
+                episodes,
+                0,
+            )
+            assert counts == expected.tolist()
+            assert len(counts) == one.n_episodes
+
+
+def test_adapting_again_gives_the_same_counts(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    """Of another seed other counts; with more episodes the first are the same."""
+    trained = model("reptile")
+    first = adapted("reptile", trained, packed, tmp_path).values
+    assert adapted("reptile", trained, packed, tmp_path).values == first
+    assert adapted("reptile", trained, packed, tmp_path, evaluation={"seed": 1}).values != first
+    more = {"maml_fresh": {"n_episodes": 9}}
+    second = adapted("reptile", trained, packed, tmp_path, adaptations=more).values
+    for shot, counts in first["maml_fresh"]["correct"].items():
+        assert second["maml_fresh"]["correct"][shot][:6] == counts
+    assert {**second, "maml_fresh": None} == {**first, "maml_fresh": None}
+
+
+def test_heads_and_gradient_steps_meet_the_same_episodes(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where both have as many queries per class, as many episodes as the shorter has."""
+    drawn: list[Episodes] = []
+
+    def sample_and_keep(labels: NDArray[np.int64], **arguments: Any) -> Episodes:
+        drawn.append(sample(labels, **arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(evaluation, "sample", sample_and_keep)
+    monkeypatch.setattr(adaptation, "sample", sample_and_keep)
+    trained = model("r2d2_classical")
+    evaluated(trained, tmp_path)
+    adapted("r2d2_classical", trained, packed, tmp_path)
+    assert [one.query.shape for one in drawn] == [*2 * [(30, 5, 4)], *2 * [(6, 5, 4)]]
+    for one, other in zip(drawn[:2], drawn[2:], strict=True):
+        np.testing.assert_array_equal(one.support[:6], other.support)
+        np.testing.assert_array_equal(one.query[:6], other.query)
+
+
+def test_weights_are_read_by_part(model: Callable[[str], Model]) -> None:
+    """Each algorithm leaves what fine-tuning can start from."""
+    parts = {
+        run: {
+            name
+            for name in ("backbone", "head", "moments")
+            if Weights(model(run).weights).part(name)
+        }
+        for run in ("r2d2_classical", "maml_1shot", "reptile")
+    }
+    assert parts == {
+        "r2d2_classical": {"backbone"},
+        "maml_1shot": {"backbone", "head"},
+        "reptile": {"backbone", "head", "moments"},
+    }
+    weights = Weights(model("reptile").weights)
+    assert weights.sha256 == hashlib.sha256(model("reptile").weights.read_bytes()).hexdigest()
+    tensors = load_file(model("reptile").weights)
+    assert sum(len(weights.part(name)) for name in ("backbone", "head", "moments")) == len(tensors)
+    torch.testing.assert_close(weights.part("head")["bias"], tensors["head.bias"])
+    assert int(weights.part("moments")["steps"]) > 0
+    assert not weights.part("hea")
+
+
+@pytest.mark.parametrize("part", ["backbone", "head", "moments"])
+@pytest.mark.parametrize("change", ["missing", "misshapen"])
+def test_a_part_that_does_not_fit_is_refused(
+    change: str, part: str, model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(model("reptile").weights)
+    name = min(key for key in tensors if key.startswith(f"{part}.") and tensors[key].ndim == 1)
+    del tensors[name]
+    if change == "misshapen":
+        tensors[name] = torch.zeros(3, 3)
+    path = tmp_path / "weights.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(UserError, match=rf"(?s)cannot use the weights {path}: .*run snakemake"):
+        adapt(settings("adapt", "reptile"), "digest", path, packed, tmp_path / "out.json", CPU)
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_a_backbone_is_read_ready_to_be_used(model: Callable[[str], Model]) -> None:
+    weights = Weights(model("maml_1shot").weights)
+    options = settings("adapt", "maml_1shot")["backbone"]
+    backbone = weights.backbone(options, 16, CPU)
+    assert isinstance(backbone, conv4.Conv4)
+    assert not any(module.training for module in backbone.modules())
+    for name, tensor in backbone.state_dict().items():
+        torch.testing.assert_close(tensor, weights.part("backbone")[name], rtol=0, atol=0)
+
+
+def test_fine_tuning_that_diverges_is_refused(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="not finite after fine-tuning; lower lr of the adaptation"):
+        adapted(
+            "r2d2_classical",
+            model("r2d2_classical"),
+            packed,
+            tmp_path,
+            adaptations={"maml_fresh": {"lr": 1e30, "steps": 4}},
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_pixels_are_normalised_where_it_is_wanted(packed: Path) -> None:
+    passport = Packed.open(packed).passport
+    found = normalisation(passport, True)
+    assert found == Normalisation(passport.channel_mean, passport.channel_std)
+    assert normalisation(passport, False) == Normalisation()

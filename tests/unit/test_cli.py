@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import BACKBONES, ROOT, TINY
 
-from pipeline import config_files, jobs
+from pipeline import config_files, jobs, records
 from pipeline.__main__ import INTERRUPTED, main
+from pipeline.config_files import merged
 from pipeline.plugins import find
 
 JOB = {"--settings", "--code"}
@@ -25,6 +26,7 @@ OPTIONS: dict[str, set[str]] = {
     "train": {*JOB, *MACHINE, "--data", "--out", "--state"},
     "embed": {*JOB, *MACHINE, "--weights", "--data", "--out"},
     "evaluate": {*JOB, *MACHINE, "--features", "--out"},
+    "adapt": {*JOB, *MACHINE, "--weights", "--data", "--out"},
     "measure": {*JOB, *MACHINE, "--features", "--out"},
     "table": {*JOB, "--records", "--out"},
     "settings": {"--scale", "--dataset", "--run", "--seed", "--table"},
@@ -36,49 +38,60 @@ NOWHERE = {
     "train": ["--data", "nowhere", "--out", "out", "--state", "out/state"],
     "embed": ["--weights", "nowhere", "--data", "nowhere", "--out", "out"],
     "evaluate": ["--features", "nowhere", "--out", "out/record.json"],
+    "adapt": ["--weights", "nowhere", "--data", "nowhere", "--out", "out/record.json"],
     "measure": ["--features", "nowhere", "--out", "out/record.json"],
     "table": ["--records", "nowhere", "--out", "out/table"],
 }
-CLASSICAL = ["r2d2_classical", "r2d2_classical_fc", "r2d2_classical_hv"]
-RUNS = ["r2d2_ridge", *CLASSICAL]
-TINY: dict[str, Any] = {
+# Those that the paper's tables ask for, and one of each other algorithm.
+RUNS = [
+    *("r2d2_ridge", "r2d2_classical", "r2d2_classical_fc", "r2d2_classical_hv"),
+    *("resnet12_svm", "resnet12_classical", "resnet12_classical_fc", "resnet12_classical_hv"),
+    *("maml_1shot", "weight_clustering"),
+]
+BUDGET = {"steps": 2, "validations": 1, "validation_episodes": 4, "validation_shot": 1}
+FEW = {"n_shot": 2, "n_query": 2, "meta_batch": 2}
+CHANGES: dict[str, Any] = {
     "scale": "demo",
-    "datasets": {
-        "tiny": {
-            "source": "synthetic",
-            "stands_for": "cifar_fs",
-            "image_size": 16,
-            "images_per_class": 8,
-        }
+    "datasets": {"tiny": {"images_per_class": 8}},
+    "backbones": BACKBONES,
+    "algorithms": {
+        "classical": {"steps": 2, "validations": 1},
+        "episodic": BUDGET | FEW,
+        "maml": BUDGET | FEW,
+        "reptile": BUDGET | FEW | {"inner_steps": 2, "validation_steps": 2},
     },
-    "roles": {"cifar_fs": "tiny"},
-    "width": {"r2d2": 0.05},
-    "runs": {
-        **{run: {"training": {"steps": 2, "validations": 1}} for run in CLASSICAL},
-        "r2d2_ridge": {
-            "training": {
-                "steps": 2,
-                "validations": 1,
-                "n_shot": 2,
-                "n_query": 2,
-                "validation_episodes": 4,
-            }
-        },
+    "adaptations": {
+        name: {"steps": 2, "n_episodes": 3, "n_query": 1}
+        for name in ("maml_fresh", "maml", "reptile", "reptile_inductive")
     },
     "evaluation": {"n_episodes": 10, "n_query": 2},
     "measurement": {"n_pairs": 10, "base_images_per_class": 2},
 }
 
 
+def experiment(overrides: dict[str, Any]) -> dict[str, Any]:
+    """What makes an experiment of every run one of seconds, unless it is overridden."""
+    changes = merged(TINY, CHANGES)
+    backbones, algorithms = changes.pop("backbones"), changes.pop("algorithms")
+    changes["runs"] = {
+        name: {
+            "datasets": ["cifar_fs"],
+            "backbone": backbones[run.backbone.name],
+            "training": algorithms[run.training.algorithm],
+        }
+        for name, run in load().runs.items()
+    }
+    return merged(changes, overrides)
+
+
+# As it is, whatever a test makes of it.
+load = config_files.load
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder; the configuration is that of a run of seconds."""
-    load = config_files.load
-
-    def tiny(overrides: dict[str, Any]) -> Any:
-        return load(config_files.merged(TINY, overrides))
-
-    monkeypatch.setattr(config_files, "load", tiny)
+    monkeypatch.setattr(config_files, "load", lambda overrides: load(experiment(overrides)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -173,7 +186,7 @@ def test_settings_that_are_not_json_are_an_error(
 
 
 @pytest.mark.parametrize("given", ["{}", "[]", "null", '{"backbone": "r2d2"}'])
-@pytest.mark.parametrize("verb", ["pack", "train", "embed", "evaluate", "table"])
+@pytest.mark.parametrize("verb", ["pack", "train", "embed", "evaluate", "adapt", "table"])
 def test_settings_of_something_else_are_an_error(
     verb: str, given: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,7 +264,9 @@ def test_every_verb_runs_without_snakemake(
         run("train", "--data", "packed", "--out", out, "--state", f"state/{one}", *cpu, run=one)
         weights = f"{out}/weights.safetensors"
         features = f"features/{one}"
-        run("embed", "--weights", weights, "--data", "packed", "--out", features, *cpu, run=one)
+        of_model = ["--weights", weights, "--data", "packed", *cpu]
+        run("embed", *of_model, "--out", features, run=one)
+        run("adapt", *of_model, "--out", f"adaptations/{one}.json", run=one)
         run("evaluate", "--features", features, "--out", f"evals/{one}.json", *cpu, run=one)
         run("measure", "--features", features, "--out", f"measures/{one}.json", *cpu, run=one)
     for table, kinds in jobs.TABLES.items():
@@ -269,6 +284,43 @@ def test_every_verb_runs_without_snakemake(
         assert "pending" not in ours
         assert "pending" in absent
     assert not list((folder / "state").rglob("*.*"))
+    listed = (folder / "tables/fine_tuners.md").read_text()
+    for one in RUNS:
+        for fine_tuner in config_files.load({}).runs[one].fine_tuners:
+            assert f"| {one}, {fine_tuner} " in listed
+
+
+def test_adapt_writes_a_record_of_each_fine_tuner_that_takes_steps(
+    folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of another run's weights it writes none, nor with the settings of another verb."""
+    packed = ["--data", "packed", "--device", "cpu"]
+    assert main(["pack", "--settings", settings("pack"), "--out", "packed"]) == 0
+    for one in ("maml_1shot", "r2d2_classical"):
+        place = ["--out", one, "--state", "state", *packed]
+        assert main(["train", "--settings", settings("train", run=one), *place]) == 0
+    given = settings("adapt", run="maml_1shot")
+
+    def adapt(given: str, run: str) -> list[str]:
+        place = ["--weights", f"{run}/weights.safetensors", "--out", "record.json", *packed]
+        return ["adapt", "--settings", given, *place]
+
+    message = "cannot use the weights r2d2_classical/weights.safetensors: "
+    assert main(adapt(given, "r2d2_classical")) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    for verb in ("evaluate", "measure"):
+        message = "--settings is not that of adapt"
+        assert_fails(adapt(settings(verb, run="maml_1shot"), "maml_1shot"), message, capsys)
+    assert not (folder / "record.json").exists()
+
+    assert main(adapt(given, "maml_1shot")) == 0
+    assert re.findall(r"(?m)^(\w+), (\d) shot: ", capsys.readouterr().out) == [
+        (name, shot) for name in ("maml", "maml_fresh") for shot in "15"
+    ]
+    record = records.read(folder / "record.json", "adaptation")
+    assert record.settings == json.loads(given)
+    assert record.code == jobs.code("adapt", json.loads(given))
+    assert record.values.keys() == {"maml_fresh", "maml"}
 
 
 def test_an_interrupted_training_exits_with_75_and_goes_on(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -65,6 +65,16 @@ def test_a_record_comes_back(path: Path) -> None:
     assert record.device == "cpu"
     assert record.wall_s == 1.235
     assert record.values == VALUES
+
+
+@pytest.mark.parametrize("kind", get_args(records.Kind))
+def test_a_record_of_any_kind_comes_back_as_that_kind(kind: records.Kind, path: Path) -> None:
+    content = json.loads(path.read_text()) | {"kind": kind}
+    path.write_text(json.dumps(content))
+    assert records.read(path, kind).kind == kind
+    others = [one for one in get_args(records.Kind) if one != kind]
+    with pytest.raises(UserError, match=f"is a record of {kind}, needed is one of {others[0]}"):
+        records.read(path, *others)
 
 
 def test_a_record_of_real_images_stands_for_nothing(tmp_path: Path) -> None:

@@ -8,12 +8,9 @@ from pipeline.report import render
 from pipeline.report.results import PerSeed, Results
 from pipeline.report.table import Cell, Table, cell, sections
 
-HEADS = ["ridge", "prototypes"]
-PLAIN = "r2d2_classical"
-EFFECTS = [
-    ("+ R_FC", "R2-D2", "r2d2_classical_fc"),
-    ("+ R_HV", "R2-D2", "r2d2_classical_hv"),
-]
+HEADS = ["ridge", "svm", "prototypes"]
+BACKBONES = {"R2-D2": "r2d2_classical", "MetaOptNet": "resnet12_classical"}
+EFFECTS = {"+ R_FC": "fc", "+ R_HV": "hv"}
 MEASURES = [("R_FC", "r_fc_released"), ("R_HV", "r_hv_released"), ("R_HV printed", "r_hv_printed")]
 
 
@@ -35,12 +32,15 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
         return accuracy | clustering
 
     def cells(_: str, dataset: str) -> list[Cell]:
-        plain = samples(dataset, PLAIN)
-        return [
-            cell(quantity, backbone, effect, _minus(regularized, plain[quantity]))
-            for effect, backbone, run in EFFECTS
-            for quantity, regularized in samples(dataset, run).items()
-        ]
+        found = []
+        for backbone, run in BACKBONES.items():
+            plain = samples(dataset, run)
+            found += [
+                cell(quantity, backbone, effect, _minus(regularized, plain[quantity]))
+                for effect, suffix in EFFECTS.items()
+                for quantity, regularized in samples(dataset, f"{run}_{suffix}").items()
+            ]
+        return found
 
     table = Table(
         id="regularizers",

@@ -11,6 +11,8 @@ from pipeline.report.table import Cell, Table, cell, published, sections
 MODELS = [
     ("R2-D2-M", "R2-D2", "r2d2_ridge"),
     ("R2-D2-C", "R2-D2", "r2d2_classical"),
+    ("MetaOptNet-M", "MetaOptNet", "resnet12_svm"),
+    ("MetaOptNet-C", "MetaOptNet", "resnet12_classical"),
 ]
 MEASURES = [("R_FC", "r_fc_released"), ("R_HV", "r_hv_released"), ("R_HV printed", "r_hv_printed")]
 # The paper does not say on which classes it measured; its numbers stand beside these.

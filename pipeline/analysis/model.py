@@ -1,0 +1,70 @@
+"""A trained model, read back from what a run wrote."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.data.augmentation import Normalisation
+from pipeline.data.packed import Passport
+from pipeline.errors import UserError
+from pipeline.models.embedding import build
+
+
+class Weights:
+    """The weights of a run, by part: "backbone", and what else its algorithm trained."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sha256 = ""
+        try:
+            self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+            self._tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise self._unusable(error) from None
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a part; none if the run has no such part."""
+        prefix = f"{name}."
+        return {
+            place.removeprefix(prefix): tensor
+            for place, tensor in self._tensors.items()
+            if place.startswith(prefix)
+        }
+
+    def load(self, module: nn.Module, part: str) -> None:
+        """Load a part into a module.
+
+        Raises
+        ------
+        UserError
+            If they do not fit.
+        """
+        try:
+            module.load_state_dict(self.part(part))
+        except RuntimeError as error:
+            raise self._unusable(error) from None
+
+    def backbone(
+        self, settings: dict[str, Any], image_size: int, device: torch.device
+    ) -> nn.Module:
+        """The backbone that the settings name, with these weights, in evaluation mode."""
+        backbone = build(settings, image_size)
+        self.load(backbone, "backbone")
+        return backbone.to(device).to(memory_format=torch.channels_last).eval()
+
+    def _unusable(self, error: Exception) -> UserError:
+        return UserError(
+            f"cannot use the weights {self.path}: {error}; delete the file and run snakemake again"
+        )
+
+
+def normalisation(passport: Passport, wanted: bool) -> Normalisation:
+    """That of a data set, or none."""
+    if not wanted:
+        return Normalisation()
+    return Normalisation(passport.channel_mean, passport.channel_std)
