@@ -24,15 +24,21 @@ Edit = Callable[[Any], None]
 # Patterns of files. A star reaches over folders.
 DEMO = "results/demo"
 FEATURES, EVALS, MEASURES = f"{DEMO}/features/*", f"{DEMO}/evals/*", f"{DEMO}/measures/*"
-OF_MODELS = [f"{DEMO}/runs/*", FEATURES, EVALS, MEASURES]
+ADAPTATIONS = f"{DEMO}/adaptations/*"
+OF_MODELS = [f"{DEMO}/runs/*", FEATURES, EVALS, MEASURES, ADAPTATIONS]
 TABLES = f"{DEMO}/tables/*"
 TABLE_2, TABLE_3 = f"{DEMO}/tables/table2.*", f"{DEMO}/tables/table3.*"
 REGULARIZERS = f"{DEMO}/tables/regularizers.*"
+FINE_TUNERS = f"{DEMO}/tables/fine_tuners.*"
+# Runs by how they are trained, and by what.
+EPISODIC = ["r2d2_ridge", "resnet12_svm", "conv64_protonet"]
+MAML, REPTILE = ["maml_*", "fomaml_*"], ["reptile", "weight_clustering*"]
+CONV4 = ["conv64_*", "conv32_*", *MAML, *REPTILE]
 
 
-def of_run(run: str) -> str:
-    """All that is made of a run, on every data set."""
-    return f"{DEMO}/*/{run}/seed*"
+def of_run(*runs: str, kind: str = "*") -> list[str]:
+    """All that is made of these runs, on every data set; or their records of one kind."""
+    return [f"{DEMO}/{kind}/synthetic_*/{run}/seed*" for run in runs]
 
 
 def pretend(project) -> None:
@@ -145,7 +151,7 @@ def reformatted(project) -> None:
 
 def aged(project) -> None:
     """Everything newer than what is made of it, its content as it was."""
-    folders = ["tables", "evals", "measures", "features", "runs"]
+    folders = ["tables", "evals", "measures", "adaptations", "features", "runs"]
     for hour, part in enumerate([f"{DEMO}/{name}" for name in folders] + ["resources", "pipeline"]):
         time = 1_000_000_000 + 3600 * hour
         for file in (project / part).rglob("*"):
@@ -183,37 +189,82 @@ HARMLESS = {
     "a data set that is not used": changed("pipeline/data/cifar_fs.py", "source"),
     "the place of a data set that is not used": configured({"datasets.cifar_fs.path": "/data"}),
     "another order of the configuration": reordered,
+    "a head that no run is trained or evaluated with": changed(
+        "pipeline/heads/svm_qpth.py", "logits"
+    ),
+    "how the configuration is checked": changed(
+        "pipeline/config/experiment.py", "Experiment._fits"
+    ),
+    "an adaptation that no run uses": configured({"adaptations.slow": {"lr": 1e-4, "steps": 99}}),
     "the description of a setting": replaced(
-        "pipeline/config.py", "Random crop, colour jitter, flip", "Random crop"
+        "pipeline/config/training.py", "Random crop, colour jitter, flip", "Random crop"
     ),
     "resources, logs and environments of the rules": other_resources,
 }
 
 EDITS = {
     # of code
-    "a head": (
+    "the ridge head": (
         changed("pipeline/heads/ridge.py", "logits"),
-        [of_run("r2d2_ridge"), EVALS, TABLES],
+        [*of_run("r2d2_ridge"), EVALS, TABLES],
     ),
-    "a head that nothing trains with": (
+    "the svm head": (
+        changed("pipeline/heads/svm.py", "logits"),
+        [*of_run("resnet12_svm"), EVALS, TABLES],
+    ),
+    "the solver of the svm head": (
+        changed("pipeline/heads/crammer_singer.py", "dual"),
+        [*of_run("resnet12_svm"), EVALS, TABLES],
+    ),
+    "a head, in a file that looks as old as before": (
         dated_back("pipeline/heads/prototypes.py", "logits"),
-        [EVALS, TABLE_3, REGULARIZERS],
+        [*of_run("conv64_protonet"), EVALS, TABLES],
+    ),
+    # The validation of episodic training is an evaluation.
+    "how heads are scored": (
+        changed("pipeline/heads/scoring.py", "correct"),
+        [*of_run(*EPISODIC), EVALS, TABLES],
     ),
     "a regularizer": (
         changed("pipeline/regularizers/feature_clustering.py", "ratio"),
-        [of_run("r2d2_classical_fc"), MEASURES, TABLES],
+        [*of_run("*_classical_fc"), MEASURES, TABLES],
     ),
     "the part of a regularizer that only training uses": (
         changed("pipeline/regularizers/feature_clustering.py", "penalty"),
-        [of_run("r2d2_classical_fc"), TABLES],
+        [*of_run("*_classical_fc"), TABLES],
     ),
     "classical training": (
         changed("pipeline/training/classical.py", "Training.step"),
-        [of_run("r2d2_classical*"), TABLES],
+        [*of_run("*_classical*"), TABLES],
     ),
     "episodic training": (
         changed("pipeline/training/episodic.py", "Training.step"),
-        [of_run("r2d2_ridge"), TABLES],
+        [*of_run(*EPISODIC), TABLES],
+    ),
+    "maml": (
+        changed("pipeline/training/maml.py", "Training.step"),
+        [*of_run(*MAML), TABLES],
+    ),
+    "reptile": (
+        changed("pipeline/training/reptile.py", "Training.step"),
+        [*of_run(*REPTILE), TABLES],
+    ),
+    # Fine-tuning may take Adam's steps, and the validation of MAML and Reptile is fine-tuning.
+    "a step of adam": (
+        changed("pipeline/training/inner.py", "adam"),
+        [*of_run(*MAML, *REPTILE), ADAPTATIONS, TABLES],
+    ),
+    "fine-tuning": (
+        changed("pipeline/training/adaptation.py", "correct"),
+        [*of_run(*MAML, *REPTILE), ADAPTATIONS, TABLES],
+    ),
+    "how training ends in MAML and Reptile": (
+        changed("pipeline/training/inner.py", "settle_statistics"),
+        [*of_run(*MAML, *REPTILE), TABLES],
+    ),
+    "how fine-tuning is recorded": (
+        changed("pipeline/analysis/adaptation.py", "adapt"),
+        [ADAPTATIONS, FINE_TUNERS],
     ),
     "a constant of the training loop": (
         replaced("pipeline/training/loop.py", r"^LOGGED = \d+", "LOGGED = 7"),
@@ -224,17 +275,44 @@ EDITS = {
         changed("pipeline/machine.py", "prepare"),
         [*OF_MODELS, TABLES],
     ),
-    "the backbone": (changed("pipeline/models/r2d2.py", "R2D2.forward"), [*OF_MODELS, TABLES]),
+    "a default of one algorithm": (
+        replaced(
+            "pipeline/config/training.py",
+            r"^    inner_steps: Count = 8$",
+            "    inner_steps: Count = 9",
+        ),
+        [*of_run(*REPTILE), TABLES],
+    ),
+    "the backbone r2d2": (
+        changed("pipeline/models/r2d2.py", "R2D2.forward"),
+        [*of_run("r2d2_*"), TABLES],
+    ),
+    "the backbone resnet12": (
+        changed("pipeline/models/resnet12.py", "ResNet12.forward"),
+        [*of_run("resnet12_*"), TABLES],
+    ),
+    "the backbone conv4": (
+        changed("pipeline/models/conv4.py", "Conv4.forward"),
+        [*of_run(*CONV4), TABLES],
+    ),
+    "how weights are read": (
+        changed("pipeline/analysis/model.py", "Weights.load"),
+        [FEATURES, EVALS, MEASURES, ADAPTATIONS, TABLES],
+    ),
     "how features are written": (
         changed("pipeline/analysis/embedding.py", "embed"),
         [FEATURES, EVALS, MEASURES, TABLES],
     ),
     "how episodes are drawn": (
         changed("pipeline/data/episodes.py", "sample"),
-        [of_run("r2d2_ridge"), EVALS, MEASURES, TABLES],
+        [*of_run(*EPISODIC, *MAML, *REPTILE), EVALS, MEASURES, ADAPTATIONS, TABLES],
     ),
     "the generated images": (changed("pipeline/data/synthetic.py", "source"), ["*"]),
     "the renderer of table 3": (changed("pipeline/report/tables/table3.py", "write"), [TABLE_3]),
+    "the renderer of the fine-tuners": (
+        changed("pipeline/report/tables/fine_tuners.py", "write"),
+        [FINE_TUNERS],
+    ),
     "the renderer of all tables": (changed("pipeline/report/render.py", "latex"), [TABLES]),
     "the paper's numbers": (
         replaced("pipeline/report/published.csv", r"^(table2,R2-D2-M,.*),1.29,", r"\1,1.3,"),
@@ -242,29 +320,56 @@ EDITS = {
     ),
     # of the configuration
     "a value of one run": (
-        configured({"runs.r2d2_classical.training.lr": 0.02}),
-        [of_run("r2d2_classical"), TABLES],
+        configured({"runs.r2d2_ridge.training.lr": 0.02}),
+        [*of_run("r2d2_ridge"), TABLES],
     ),
     "two values of one run, swapped": (
         configured(
             {
-                "runs.r2d2_classical.training.momentum": 0.0005,
-                "runs.r2d2_classical.training.weight_decay": 0.9,
+                "runs.r2d2_ridge.training.momentum": 0.0005,
+                "runs.r2d2_ridge.training.weight_decay": 0.9,
             }
         ),
-        [of_run("r2d2_classical"), TABLES],
+        [*of_run("r2d2_ridge"), TABLES],
+    ),
+    "a value of a run that others are like": (
+        configured({"runs.r2d2_classical.training.lr": 0.02}),
+        [*of_run("r2d2_classical*"), TABLES],
+    ),
+    "a value that those like it have of their own": (
+        configured({"runs.weight_clustering.training.coefficient": 1e-4}),
+        [*of_run("weight_clustering"), TABLES],
+    ),
+    "what differs on one data set": (
+        configured({"runs.resnet12_svm.datasets.mini_imagenet.training.label_smoothing": 0.2}),
+        [f"{DEMO}/*/synthetic_mini_imagenet/resnet12_svm/*", TABLES],
+    ),
+    "an option of a backbone": (
+        configured({"runs.maml_5shot.backbone": {"pooling": "same"}}),
+        [*of_run("maml_5shot", "fomaml_5shot"), TABLES],
     ),
     "one more run": (
         configured(
             {
                 "runs.r2d2_slow": {
                     "datasets": ["cifar_fs"],
-                    "backbone": "r2d2",
+                    "backbone": {"name": "r2d2"},
                     "training": {"algorithm": "classical", "lr": 0.001},
                 }
             }
         ),
-        [of_run("r2d2_slow"), TABLES],
+        [*of_run("r2d2_slow"), TABLES],
+    ),
+    "one more head of a run": (
+        configured({"runs.weight_clustering_5.fine_tuners": ["reptile", "ridge"]}),
+        [
+            *(
+                pattern
+                for kind in ("features", "evals", "measures")
+                for pattern in of_run("weight_clustering_5", kind=kind)
+            ),
+            TABLES,
+        ],
     ),
     "one more seed": (
         configured({"seeds": 2}, "scales/demo.yaml"),
@@ -272,15 +377,27 @@ EDITS = {
     ),
     "the budget of an algorithm": (
         configured({"algorithms.episodic.steps": 99}, "scales/demo.yaml"),
-        [of_run("r2d2_ridge"), TABLES],
+        [*of_run(*EPISODIC), TABLES],
+    ),
+    "the budget of a backbone": (
+        configured({"backbones.resnet12.ramp_passes": 99}, "scales/demo.yaml"),
+        [*of_run("resnet12_*"), TABLES],
     ),
     "an option of a head": (
         configured({"heads.ridge.regularization": 10.0}),
-        [of_run("r2d2_ridge"), EVALS, TABLES],
+        [*of_run("r2d2_ridge"), EVALS, TABLES],
+    ),
+    "an option of an adaptation": (
+        configured({"adaptations.maml.lr": 0.1}),
+        [*of_run(*MAML, kind="adaptations"), FINE_TUNERS],
+    ),
+    "the budget of an adaptation": (
+        configured({"adaptations.reptile.n_episodes": 99}, "scales/demo.yaml"),
+        [*of_run("conv32_classical", *REPTILE, kind="adaptations"), FINE_TUNERS],
     ),
     "how many episodes are evaluated": (
         configured({"evaluation.n_episodes": 999}, "scales/demo.yaml"),
-        [EVALS, TABLE_3, REGULARIZERS],
+        [EVALS, TABLE_3, REGULARIZERS, FINE_TUNERS],
     ),
     "how many pairs are measured": (
         configured({"measurement.n_pairs": 999}, "scales/demo.yaml"),
@@ -326,7 +443,12 @@ def test_a_dry_run_announces_what_is_stale(project):
 def test_own_copy_of_a_data_set(checkout, tmp_path):
     """A data set is what it holds, wherever it lies; its class split is part of it."""
     project = checkout(tmp_path / "own data")
-    project.configure({"scale": "small", "datasets.cifar_fs.path": "/data/cifar100.zip"})
+    runs = {
+        "r2d2_ridge": yaml.safe_load((project / "config.yaml").read_text())["runs"]["r2d2_ridge"]
+    }
+    project.configure(
+        {"scale": "small", "datasets.cifar_fs.path": "/data/cifar100.zip", "runs": runs}
+    )
     pretend(project)
     project.configure({"datasets.cifar_fs.path": "/elsewhere/cifar100.zip"})
     assert stale(project) == set()
@@ -364,6 +486,7 @@ ARGUMENTS = {
     "train": ["--data", "data", "--out", "made", "--state", "state"],
     "embed": ["--weights", "weights", "--data", "data", "--out", "made"],
     "evaluate": ["--features", "features", "--out", "made"],
+    "adapt": ["--weights", "weights", "--data", "data", "--out", "made"],
     "measure": ["--features", "features", "--out", "made"],
     "table": ["--records", "record.json", "--out", "made"],
 }

@@ -8,22 +8,64 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from scipy.stats import t as student
 
 from pipeline import records
+from pipeline.config_files import merged
 from pipeline.data.packed import Packed
 
 RESULTS = "results/tiny"
 DATASET = "tiny_images"
-RUNS = ["r2d2_ridge", "r2d2_classical", "r2d2_classical_fc", "r2d2_classical_hv"]
-TABLES = ["table2", "table3", "regularizers"]
+HEADS = ["ridge", "svm", "prototypes"]
+# A run of each algorithm and of each backbone, what fine-tunes it, and so which jobs it has.
+FINE_TUNERS = {
+    "r2d2_ridge": [*HEADS, "maml_fresh"],
+    "r2d2_classical": HEADS,
+    "r2d2_classical_fc": HEADS,
+    "resnet12_svm": HEADS,
+    "maml_1shot": ["ridge", "maml"],
+    "weight_clustering": ["reptile"],
+}
+RUNS = list(FINE_TUNERS)
+WITH_HEADS = [run for run, names in FINE_TUNERS.items() if set(names) & set(HEADS)]
+ADAPTED = [run for run, names in FINE_TUNERS.items() if set(names) - set(HEADS)]
+OF_VERB = {
+    "train": RUNS,
+    "embed": WITH_HEADS,
+    "evaluate": WITH_HEADS,
+    "adapt": ADAPTED,
+    "measure": WITH_HEADS,
+}
+# What of each table is measured: pairs of backbone, and row or column.
+TABLES = {
+    "table2": {("R2-D2", "R2-D2-M"), ("R2-D2", "R2-D2-C"), ("MetaOptNet", "MetaOptNet-M")},
+    "table3": {
+        ("R2-D2", "R2-D2"),
+        ("R2-D2", "Classical"),
+        ("R2-D2", "Classical w/ R_FC"),
+        ("MetaOptNet", "MetaOptNet-SVM"),
+    },
+    "regularizers": {("R2-D2", "+ R_FC")},
+    "fine_tuners": {("", f"{run}, {name}") for run in RUNS for name in FINE_TUNERS[run]},
+}
+VARIES = {"table2": "column", "table3": "row", "regularizers": "column", "fine_tuners": "row"}
 TINY = """
 roles: {cifar_fs: tiny_images}
 seeds: 1
-width: {r2d2: 0.05}
+backbones:
+  r2d2: {width: 0.05}
+  resnet12: {width: 0.03, ramp_passes: 10}
+  conv4: {width: 0.1}
 algorithms:
   classical: {steps: 10, validations: 2}
   episodic: {steps: 5, validations: 2, meta_batch: 2, n_shot: 5, validation_episodes: 20}
+  maml: {steps: 3, validations: 2, meta_batch: 2, n_query: 3, validation_episodes: 4}
+  reptile: {steps: 3, validations: 2, meta_batch: 2, n_shot: 5, validation_episodes: 4}
+adaptations:
+  maml_fresh: {n_episodes: 8}
+  maml: {n_episodes: 8}
+  reptile: {n_episodes: 8}
 evaluation: {n_episodes: 50}
 measurement: {n_pairs: 50, base_images_per_class: 4}
 """
@@ -31,11 +73,16 @@ measurement: {n_pairs: 50, base_images_per_class: 4}
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory, checkout):
-    """The project with a scale of a minute, before its first job."""
+    """The project with a scale of a minute and a run of each kind, before its first job."""
     project = checkout(tmp_path_factory.mktemp("workflow") / "before the first job")
     images = {"source": "synthetic", "stands_for": "cifar_fs"}
     images |= {"image_size": 16, "images_per_class": 20}
-    project.configure({"scale": "tiny", f"datasets.{DATASET}": images})
+    runs = yaml.safe_load((project / "config.yaml").read_text())["runs"]
+    # What it is like is not run.
+    runs["weight_clustering"] = merged(runs["reptile"], runs["weight_clustering"])
+    del runs["weight_clustering"]["like"]
+    chosen = {run: runs[run] | {"fine_tuners": names} for run, names in FINE_TUNERS.items()}
+    project.configure({"scale": "tiny", f"datasets.{DATASET}": images, "runs": chosen})
     (project / "scales/tiny.yaml").write_text(TINY)
     return project
 
@@ -53,6 +100,7 @@ def read_record(project, kind: str, run: str) -> records.Record:
         "training": f"runs/{DATASET}/{run}/seed0/record.json",
         "features": f"features/{DATASET}/{run}/seed0/record.json",
         "evaluation": f"evals/{DATASET}/{run}/seed0.json",
+        "adaptation": f"adaptations/{DATASET}/{run}/seed0.json",
         "measurement": f"measures/{DATASET}/{run}/seed0.json",
     }[kind]
     return records.read(project / f"{RESULTS}/{place}", kind)
@@ -70,8 +118,7 @@ def test_what_is_there_is_what_the_rules_declare(finished):
 
 
 def test_every_job_leaves_a_log_and_a_benchmark(finished):
-    verbs = ["train", "embed", "evaluate", "measure"]
-    jobs = [f"tiny/{verb}/{DATASET}/{run}/seed0" for verb in verbs for run in RUNS]
+    jobs = [f"tiny/{verb}/{DATASET}/{run}/seed0" for verb, runs in OF_VERB.items() for run in runs]
     jobs += [f"pack/{DATASET}", *(f"tiny/table/{table}" for table in TABLES)]
     logs = finished / "logs"
     assert sorted(logs.rglob("*.log")) == sorted(logs / f"{job}.log" for job in jobs)
@@ -89,12 +136,12 @@ def test_records_say_where_their_numbers_come_from(run, finished):
     weights = (finished / f"{RESULTS}/runs/{DATASET}/{run}/seed0/weights.safetensors").read_bytes()
     images = {"images": packed.passport.fingerprint}
     both = images | {"weights": hashlib.sha256(weights).hexdigest()}
-    for kind, sources in {
-        "training": images,
-        "features": both,
-        "evaluation": both,
-        "measurement": both,
-    }.items():
+    kinds = {"training": images}
+    if run in WITH_HEADS:
+        kinds |= {"features": both, "evaluation": both, "measurement": both}
+    if run in ADAPTED:
+        kinds |= {"adaptation": both}
+    for kind, sources in kinds.items():
         record = read_record(finished, kind, run)
         assert (record.scale, record.dataset, record.run, record.seed) == ("tiny", DATASET, run, 0)
         assert record.stands_for == "cifar_fs"
@@ -110,7 +157,6 @@ def test_tables_name_their_scale_and_the_data_they_are_made_of(table, finished):
         "## mini-ImageNet (no data at this scale)",
     ]
     ours, pending = text.split("## mini-ImageNet")
-    assert "pending" not in ours
     assert "pending" in pending
 
     latex = (finished / f"{RESULTS}/tables/{table}.tex").read_text()
@@ -118,38 +164,70 @@ def test_tables_name_their_scale_and_the_data_they_are_made_of(table, finished):
     assert latex.count(r"tiny\_images (generated images in the place of CIFAR-FS)") == 1
     assert latex.count("Scale: tiny.") == 2
 
-    cells = pd.read_csv(finished / f"{RESULTS}/tables/{table}.csv")
+    cells = pd.read_csv(finished / f"{RESULTS}/tables/{table}.csv", dtype={"backbone": str})
+    cells = cells.fillna({"backbone": ""})
     assert set(cells["table"]) == {table}
     assert set(cells["scale"]) == {"tiny"}
     stand_in = cells["in_place_of"] == "cifar_fs"
     assert set(cells["in_place_of"][~stand_in]) == {"mini_imagenet"}
     assert set(cells["dataset"][stand_in]) == {DATASET}
-    assert cells["mean"][stand_in].notna().all()
+    places = pd.Series(zip(cells["backbone"], cells[VARIES[table]], strict=True))
+    measured = cells["mean"].notna()
+    assert (measured == (stand_in & places.isin(TABLES[table]))).all()
+    assert TABLES[table] <= set(places)
+    assert ours.count("| pending ") == 2 * (stand_in & ~measured).sum()
     assert cells["dataset"][~stand_in].isna().all()
     assert cells["mean"][~stand_in].isna().all()
 
 
 def test_table_3_holds_the_accuracies_of_the_records(finished):
     cells = pd.read_csv(finished / f"{RESULTS}/tables/table3.csv")
-    cells = cells[cells["in_place_of"] == "cifar_fs"].set_index(["row", "column"])
-    rows = ["R2-D2", "Classical", "Classical w/ R_FC", "Classical w/ R_HV"]
+    cells = cells[cells["in_place_of"] == "cifar_fs"]
+    cells = cells.set_index(["backbone", "row", "column"]).sort_index()
+    rows = {
+        ("R2-D2", "R2-D2"): ("r2d2_ridge", "ridge"),
+        ("R2-D2", "Classical"): ("r2d2_classical", "svm"),
+        ("R2-D2", "Classical w/ R_FC"): ("r2d2_classical_fc", "svm"),
+        ("MetaOptNet", "MetaOptNet-SVM"): ("resnet12_svm", "svm"),
+    }
     columns = {"1": "1-shot", "5": "5-shot"}
-    assert set(cells.index) == {(row, column) for row in rows for column in columns.values()}
+    assert set(cells.index[cells["mean"].notna()]) == {
+        (*row, column) for row in rows for column in columns.values()
+    }
     text = (finished / f"{RESULTS}/tables/table3.md").read_text()
-    for row, run in zip(rows, RUNS, strict=True):
+    for row, (run, head) in rows.items():
         values = read_record(finished, "evaluation", run).values
         for shot, column in columns.items():
-            accuracies = 100 * np.array(values["correct"][shot]["ridge"]) / values["n_queries"]
+            accuracies = 100 * np.array(values["correct"][shot][head]) / values["n_queries"]
             assert accuracies.shape == (50,)
             assert values["n_queries"] == 75
             mean, error = accuracies.mean(), accuracies.std(ddof=1) / np.sqrt(50)
             low, high = student.interval(0.95, 49, mean, error)
-            cell = cells.loc[row, column]
+            cell = cells.loc[(*row, column)]
             found = cell[["mean", "standard_error", "low_95", "high_95"]].tolist()
             assert found == pytest.approx([mean, error, low, high], rel=1e-12)
             assert (cell["n_samples"], cell["n_seeds"]) == (50, 1)
             assert cell["difference"] == pytest.approx(mean - cell["published"], rel=1e-12)
             assert f"| {mean:.2f} ± {error:.2f} | [{low:.2f}, {high:.2f}] |" in text
+
+
+def test_the_table_of_fine_tuners_holds_the_accuracies_of_the_records(finished):
+    """Of heads and of gradient steps, each over its own episodes."""
+    cells = pd.read_csv(finished / f"{RESULTS}/tables/fine_tuners.csv").dropna(subset="mean")
+    assert len(cells) == 2 * sum(len(names) for names in FINE_TUNERS.values())
+    for row, shot, mean, n in zip(
+        cells["row"], cells["column"], cells["mean"], cells["n_samples"], strict=True
+    ):
+        run, name = row.split(", ")
+        shot = shot.removesuffix("-shot")
+        if name in HEADS:
+            values = read_record(finished, "evaluation", run).values
+            counts, n_queries = values["correct"][shot][name], values["n_queries"]
+        else:
+            values = read_record(finished, "adaptation", run).values[name]
+            counts, n_queries = values["correct"][shot], values["n_queries"]
+        assert len(counts) == n == (50 if name in HEADS else 8)
+        assert mean == pytest.approx(100 * np.mean(counts) / n_queries, rel=1e-12)
 
 
 def test_a_training_killed_and_interrupted_ends_with_the_same_weights(tiny, tmp_path, wait_until):
