@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.data.episodes import Episodes
 from pipeline.errors import UserError
@@ -39,8 +38,8 @@ def gram(features: Tensor) -> Tensor:
 
 def one_hot(n_way: int, n_shot: int, like: Tensor) -> Tensor:
     """Labels of a support grouped by class: (1, way * shot, way)."""
-    labels = torch.arange(n_way, device=like.device).repeat_interleave(n_shot)
-    return functional.one_hot(labels, n_way).to(like.dtype)[None]
+    classes = torch.eye(n_way, dtype=like.dtype, device=like.device)
+    return classes.repeat_interleave(n_shot, 0)[None]
 
 
 def correct(products: Tensor, episodes: Episodes, heads: dict[str, Head]) -> dict[str, Tensor]:

@@ -12,12 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pipeline.training
 from pipeline import config_files, jobs, records
 from pipeline.config.training import Classical
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
+from pipeline.heads import crammer_singer
 from pipeline.machine import prepare
 from pipeline.plugins import find
 from pipeline.training import loop
@@ -353,3 +355,38 @@ def test_settings_name_every_default():
         config_files.load(), "train", dataset="synthetic_cifar_fs", run="r2d2_classical", seed=0
     )
     assert set(settings["algorithm"]) == set(Classical.model_fields)
+
+
+class Values(TorchDispatchMode):
+    """Notes each operation that hands the value of a tensor to the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        if operation.overloadpacket in ASKING:
+            self.operations.append(str(operation))
+        return operation(*arguments, **(options or {}))
+
+
+ATEN = torch.ops.aten
+ASKING = {ATEN._local_scalar_dense, ATEN.nonzero, ATEN.is_nonzero, ATEN.equal, ATEN.masked_select}
+
+
+@pytest.mark.parametrize(
+    ("run", "values"),
+    [
+        *((run, {}) for run in RUNS),
+        *((run, {"batching": "together"}) for run in EACH if "maml" in run or "cluster" in run),
+    ],
+)
+def test_no_step_asks_for_the_value_of_a_tensor(run, values, tiny_settings, packed, monkeypatch):
+    """On a GPU that would make the host wait. torch's Adam may: its step count is on the host."""
+    monkeypatch.setattr(crammer_singer, "STOPS_EARLY", ())
+    algorithm = loop.start(tiny_settings(run, **values), Packed.open(packed), CPU)
+    algorithm.modules.train()
+    monkeypatch.setattr(algorithm.optimizer, "step", lambda: None)
+    with Values() as asked:
+        algorithm.step(0)
+    assert asked.operations == []
