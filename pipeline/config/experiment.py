@@ -130,7 +130,8 @@ class Experiment(Strict):
             # Reptile draws a support alone; its queries serve validation.
             n_query = 0 if isinstance(own, Reptile) else own.n_query
             self._fits(place, dataset, "base", own.n_way, own.n_shot, n_query)
-            self._fits(place, dataset, "validation", own.n_way, own.validation_shot, own.n_query)
+            for n_shot in own.validation_shots:
+                self._fits(place, dataset, "validation", own.n_way, n_shot, own.n_query)
         else:
             paired = SPLIT_CLASSES["base"] * (self.datasets[dataset].images_per_class // 2) * 2
             if own.batch_size > paired:

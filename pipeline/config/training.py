@@ -84,7 +84,9 @@ class OnEpisodes(Strict):
     n_way: Annotated[int, Field(ge=2, strict=True)] = 5
     n_shot: Count
     n_query: Count
-    validation_shot: Count
+    validation_shots: tuple[Count, ...] = Field(
+        min_length=1, description="All are logged; the first decides which weights are best."
+    )
     validation_episodes: Count
 
 
@@ -110,7 +112,7 @@ class Episodic(Descent, OnEpisodes):
         description="Divide inner products by the number of features, as MetaOptNet does for "
         "prototypes.",
     )
-    validation_shot: Count = 5
+    validation_shots: tuple[Count, ...] = (5, 1)
     validation_episodes: Count = 2000
 
 
@@ -154,7 +156,7 @@ class Maml(Gradient):
         description="Bound on each entry of the outer gradient, on the scale of the released "
         "loss: way x query / shot times the mean over queries.",
     )
-    validation_shot: Count = Field(1, description="Give it n_shot.")
+    validation_shots: tuple[Count, ...] = (1,)
     validation_episodes: Count = 200
 
 
@@ -177,7 +179,7 @@ class Reptile(Gradient):
     batch_size: Count = Field(10, description="Support images of an inner step.")
     validation_steps: Count = 50
     validation_batch_size: Count = 15
-    validation_shot: Count = 5
+    validation_shots: tuple[Count, ...] = (5,)
     validation_episodes: Count = 100
     order: Literal["one_by_one", "lock_step"] = Field(
         "one_by_one",

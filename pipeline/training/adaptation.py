@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from pipeline.config.evaluation import Adaptation
-from pipeline.config.training import Gradient
 from pipeline.data.augmentation import Normalisation, plain
 from pipeline.data.episodes import Episodes
 from pipeline.errors import UserError
 from pipeline.machine import send
 from pipeline.streams import generator
-from pipeline.training.algorithm import Task
 from pipeline.training.inner import (
     Network,
     SecondMoments,
@@ -25,7 +23,6 @@ from pipeline.training.inner import (
     minibatches,
     runs_together,
 )
-from pipeline.training.tasks import validation_episodes
 
 # Bounds on memory: episodes at a time, their parameters, and queries each seen with the support.
 EPISODES, PARAMETERS, QUERIES = 16, 2**26, 15
@@ -93,15 +90,6 @@ def correct(
             "logits are not finite after fine-tuning; lower lr of the adaptation in config.yaml"
         )
     return torch.cat(counts)
-
-
-def validation_accuracy(
-    task: Task, run: Gradient, initial: Initial, adaptation: Adaptation
-) -> float:
-    """Mean accuracy on a run's own episodes of validation classes."""
-    episodes = validation_episodes(task, run)
-    counts = correct(initial, adaptation, task.validation, task.normalisation, episodes, task.seed)
-    return float(counts.double().mean()) / (run.n_way * run.n_query)
 
 
 class _FineTuner:

@@ -59,8 +59,12 @@ class Algorithm(Protocol):
         """Train on batch ``index``; returns scalars for the log, "loss" among them."""
         ...
 
-    def validate(self) -> float:
-        """Score on the validation classes, higher is better; the modules are in eval mode."""
+    def validate(self) -> dict[str, float]:
+        """Scores on the validation classes, higher is better, for the log.
+
+        The one named "validation" decides which weights are best. The modules are in
+        evaluation mode.
+        """
         ...
 
     def finish(self) -> None:

@@ -59,7 +59,7 @@ class Training(Algorithm):
         step_down(metrics["loss"], self.optimizer, self.run, index)
         return metrics
 
-    def validate(self) -> float:
+    def validate(self) -> dict[str, float]:
         """Nearest-class-mean accuracy over all validation classes.
 
         Means of the even images, tested on the odd ones. It is for the log alone: no
@@ -71,7 +71,7 @@ class Training(Algorithm):
         of_class = functional.one_hot(labels[::2]).to(features.dtype)
         means = of_class.T @ known / of_class.sum(0)[:, None]
         nearest = (unknown @ means.T - means.square().sum(1) / 2).argmax(1)
-        return float((nearest == labels[1::2]).double().mean())
+        return {"validation": float((nearest == labels[1::2]).double().mean())}
 
 
 class PairBatches:

@@ -15,7 +15,7 @@ from pipeline.heads.scoring import correct, gram, one_hot
 from pipeline.plugins import find
 from pipeline.training.algorithm import Algorithm, Task
 from pipeline.training.descent import autocast, sgd, smoothed_cross_entropy, step_down
-from pipeline.training.tasks import episodes, validation_episodes
+from pipeline.training.tasks import episodes, validation_scores
 
 
 class Scale(nn.Module):
@@ -57,12 +57,12 @@ class Training(Algorithm):
         step_down(loss, self.optimizer, run, index)
         return {"loss": loss, "accuracy": (logits.flatten(0, 1).argmax(-1) == truth).float().mean()}
 
-    def validate(self) -> float:
+    def validate(self) -> dict[str, float]:
         """Accuracy on episodes of validation classes with the run's own head."""
-        run = self.run
         products = gram(self.task.validation_features()).mul_(self.share)
-        counts = correct(products, validation_episodes(self.task, run), {"own": self.head})["own"]
-        return float(counts.double().mean()) / (run.n_way * run.n_query)
+        return validation_scores(
+            self.task, self.run, lambda drawn: correct(products, drawn, {"own": self.head})["own"]
+        )
 
     def _features(
         self, images: Float[Tensor, "episode image 3 h w"]

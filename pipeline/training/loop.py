@@ -76,9 +76,10 @@ def train(
                 shown.note(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
             if _due(progress.step, steps, validations):
                 algorithm.modules.eval()
-                score = algorithm.validate()
-                progress.log.append({"step": progress.step, "validation": score})
-                shown.note(f"validation {score:.4f}")
+                scores = algorithm.validate()
+                score = scores["validation"]
+                progress.log.append({"step": progress.step, **scores})
+                shown.note(" ".join(f"{name} {value:.4f}" for name, value in scores.items()))
                 if keeps_best and (progress.best is None or score > progress.best):
                     progress.best, best = score, _weights(algorithm)
             if stopping or now - saved > CHECKPOINT_S:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.config.evaluation import Adaptation
 from pipeline.config.training import Maml
-from pipeline.training.adaptation import Initial, validation_accuracy
+from pipeline.training.adaptation import Initial, correct
 from pipeline.training.algorithm import Algorithm, Task
 from pipeline.training.descent import learning_rate
 from pipeline.training.inner import (
@@ -20,7 +20,7 @@ from pipeline.training.inner import (
     runs_together,
     settle_statistics,
 )
-from pipeline.training.tasks import episodes, random_batches
+from pipeline.training.tasks import episodes, random_batches, validation_scores
 
 
 class Training(Algorithm):
@@ -59,7 +59,7 @@ class Training(Algorithm):
         self.network.descend(gradient, self.optimizer, learning_rate(run, index))
         return {"loss": losses.mean()}
 
-    def validate(self) -> float:
+    def validate(self) -> dict[str, float]:
         """Accuracy on episodes of validation classes after the inner steps."""
         run = self.run
         adaptation = Adaptation(
@@ -70,7 +70,14 @@ class Training(Algorithm):
             n_episodes=run.validation_episodes,
             batching=run.batching,
         )
-        return validation_accuracy(self.task, run, self.initial, adaptation)
+        task = self.task
+        return validation_scores(
+            task,
+            run,
+            lambda drawn: correct(
+                self.initial, adaptation, task.validation, task.normalisation, drawn, task.seed
+            ),
+        )
 
     def finish(self) -> None:
         settle_statistics(self.task.backbone, random_batches(self.task))

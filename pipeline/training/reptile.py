@@ -14,7 +14,7 @@ from pipeline.config.evaluation import Adaptation
 from pipeline.config.training import Reptile
 from pipeline.machine import send
 from pipeline.streams import generator
-from pipeline.training.adaptation import Initial, validation_accuracy
+from pipeline.training.adaptation import Initial, correct
 from pipeline.training.algorithm import Algorithm, Task
 from pipeline.training.descent import learning_rate
 from pipeline.training.inner import (
@@ -29,7 +29,7 @@ from pipeline.training.inner import (
     runs_together,
     settle_statistics,
 )
-from pipeline.training.tasks import episodes, random_batches
+from pipeline.training.tasks import episodes, random_batches, validation_scores
 
 
 class Training(Algorithm):
@@ -81,7 +81,7 @@ class Training(Algorithm):
         self.network.descend(-moved, self.optimizer, learning_rate(run, index))
         return {name: torch.stack([each[name] for each in metrics]).mean() for name in metrics[0]}
 
-    def validate(self) -> float:
+    def validate(self) -> dict[str, float]:
         """Accuracy on episodes of validation classes after fine-tuning, as Reptile is tested."""
         run = self.run
         adaptation = Adaptation(
@@ -93,7 +93,14 @@ class Training(Algorithm):
             n_episodes=run.validation_episodes,
             batching=run.batching,
         )
-        return validation_accuracy(self.task, run, self.initial, adaptation)
+        task = self.task
+        return validation_scores(
+            task,
+            run,
+            lambda drawn: correct(
+                self.initial, adaptation, task.validation, task.normalisation, drawn, task.seed
+            ),
+        )
 
     def finish(self) -> None:
         settle_statistics(self.task.backbone, random_batches(self.task))

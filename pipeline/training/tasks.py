@@ -3,7 +3,7 @@
 Apart from ``Task``, so that how episodes are drawn is no part of a classical run's code.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float32
@@ -44,17 +44,30 @@ def episodes(
     )
 
 
-def validation_episodes(task: Task, run: OnEpisodes) -> Episodes:
-    """The same at every validation; indices into the validation images."""
-    return sample(
-        task.validation_labels,
-        n_way=run.n_way,
-        n_shot=run.validation_shot,
-        n_query=run.n_query,
-        n_episodes=run.validation_episodes,
-        seed=task.seed,
-        stream="validation episodes",
-    )
+def validation_scores(
+    task: Task, run: OnEpisodes, correct: Callable[[Episodes], Tensor]
+) -> dict[str, float]:
+    """Accuracy on episodes of validation classes, the same ones at every validation.
+
+    Parameters
+    ----------
+    correct
+        From episodes of indices into the validation images to (episode,) counts of right answers.
+    """
+    scores: dict[str, float] = {}
+    for n_shot in run.validation_shots:
+        episodes = sample(
+            task.validation_labels,
+            n_way=run.n_way,
+            n_shot=n_shot,
+            n_query=run.n_query,
+            n_episodes=run.validation_episodes,
+            seed=task.seed,
+            stream="validation episodes",
+        )
+        share = float(correct(episodes).double().mean()) / (run.n_way * run.n_query)
+        scores[f"validation_{n_shot}shot" if scores else "validation"] = share
+    return scores
 
 
 def random_batches(task: Task) -> Iterator[Float32[Tensor, "batch 3 h w"]]:

@@ -48,7 +48,7 @@ RUNS = [
     *("resnet12_svm", "resnet12_classical", "resnet12_classical_fc", "resnet12_classical_hv"),
     *("maml_1shot", "weight_clustering"),
 ]
-BUDGET = {"steps": 2, "validations": 1, "validation_episodes": 4, "validation_shot": 1}
+BUDGET = {"steps": 2, "validations": 1, "validation_episodes": 4, "validation_shots": [1]}
 FEW = {"n_shot": 2, "n_query": 2, "meta_batch": 2}
 CHANGES: dict[str, Any] = {
     "scale": "demo",

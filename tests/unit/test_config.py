@@ -193,9 +193,13 @@ def test_a_run_like_another_differs_in_what_it_says():
     model, one = runs["maml_1shot"], runs["maml_5shot"]
     assert one.fine_tuners == ("maml",)
     assert one.training == model.training.model_copy(
-        update={"n_shot": 5, "validation_shot": 5, "inner_steps": 2}
+        update={"n_shot": 5, "validation_shots": (5,), "inner_steps": 2}
     )
-    assert (one.backbone, one.datasets) == (model.backbone, model.datasets)
+    assert one.backbone == model.backbone
+    assert (list(one.datasets), list(model.datasets)) == (
+        ["mini_imagenet"],
+        ["cifar_fs", "mini_imagenet"],
+    )
 
 
 def test_a_run_may_be_like_one_that_is_like_another():

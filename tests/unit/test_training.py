@@ -213,13 +213,27 @@ def test_the_best_validated_weights_are_kept(tiny_settings, packed, tmp_path, mo
 
     def validate(self):
         kept.append({name: value.clone() for name, value in self.modules.state_dict().items()})
-        return next(scores)
+        return {"validation": next(scores)}
 
     monkeypatch.setattr(find_training("r2d2_ridge"), "validate", validate)
     train(tiny_settings("r2d2_ridge"), packed, tmp_path)
     weights = load_file(tmp_path / "out" / "weights.safetensors")
     assert all(torch.equal(weights[name], kept[1][name]) for name in weights)
     assert not all(torch.equal(weights[name], kept[2][name]) for name in weights)
+
+
+def test_every_shot_is_validated_and_the_first_decides(tiny_settings, packed, tmp_path):
+    settings = tiny_settings("r2d2_ridge", validation_shots=[3, 1])
+    train(settings, packed, tmp_path)
+    log = map(json.loads, (tmp_path / "out" / "log.jsonl").read_text().splitlines())
+    scores = [entry for entry in log if "validation" in entry]
+    assert all(entry.keys() == {"step", "validation", "validation_1shot"} for entry in scores)
+    weights = load_file(tmp_path / "out" / "weights.safetensors")
+    algorithm = loop.start(settings, Packed.open(packed), CPU)
+    algorithm.modules.load_state_dict(weights)
+    algorithm.modules.eval()
+    best = max(scores, key=lambda entry: entry["validation"])
+    assert algorithm.validate() == {name: best[name] for name in ("validation", "validation_1shot")}
 
 
 def test_a_diverged_run_is_an_error(tiny_settings, packed, tmp_path):
