@@ -32,7 +32,8 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
     file = f"scales/{scale}.yaml"
     budget = _checked(Scale, read_yaml(scales[scale]), file).model_dump(exclude_unset=True)
     by_backbone, by_algorithm = budget.pop("backbones", {}), budget.pop("algorithms", {})
-    # The user's overrides win over the scale, and the scale over config.yaml.
+    # The user's overrides win over the scale, and the scale over config.yaml; but what a run
+    # says of itself wins over the budget of its algorithm.
     chosen = merged(merged(chosen, budget), overrides or {})
     runs = chosen.get("runs")
     if isinstance(runs, dict):
@@ -95,6 +96,21 @@ def schemas(root: Path = ROOT) -> dict[Path, dict[str, Any]]:
     experiment = Experiment.model_json_schema()
     # What config.yaml leaves out comes from the scale.
     del experiment["required"]
+    definitions = experiment["$defs"]
+    run = definitions["Run"]
+    keys = run["properties"]
+    keys["like"] = {"type": "string", "description": "The run that this one differs from."}
+    roles = {"type": "array", "items": {"type": "string"}}
+    keys["datasets"] = {
+        "description": keys["datasets"].pop("description"),
+        "anyOf": [roles, keys["datasets"]],
+    }
+    # And what a run leaves out comes from the run that it is like.
+    del run["required"]
+    for part in ("backbone", "training"):
+        keys[part] = {"anyOf": keys[part]["oneOf"]}
+        for option in keys[part]["anyOf"]:
+            definitions[option["$ref"].rpartition("/")[2]].pop("required", None)
     return {root / "schema.json": experiment, root / "scales.json": Scale.model_json_schema()}
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from pipeline import records
-from pipeline.analysis.model import Weights, normalisation
+from pipeline.analysis.model import Weights
 from pipeline.config.evaluation import Adaptation
+from pipeline.data.augmentation import Normalisation
 from pipeline.data.episodes import sample, stream
 from pipeline.data.packed import Packed
 from pipeline.machine import describe
@@ -49,7 +50,7 @@ def adapt(
                 initial,
                 adaptation,
                 images,
-                normalisation(packed.passport, settings["normalise"]),
+                Normalisation.of(packed.passport, settings["normalise"]),
                 episodes,
                 protocol["seed"],
             )

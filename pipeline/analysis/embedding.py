@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import records
-from pipeline.analysis.model import Weights, normalisation
+from pipeline.analysis.model import Weights
+from pipeline.data.augmentation import Normalisation
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
 from pipeline.files import replacing
@@ -41,7 +42,7 @@ def embed(
         # Not through a memory map: there, a full disk kills the process instead of raising.
         with replacing(out / f"{split}.npy") as temporary, temporary.open("wb") as file:
             for batch in embedding.embed(
-                backbone, images, normalisation(passport, settings["normalise"])
+                backbone, images, Normalisation.of(passport, settings["normalise"])
             ):
                 if not bool(batch.isfinite().all()):
                     raise UserError(

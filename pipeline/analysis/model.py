@@ -9,8 +9,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.data.augmentation import Normalisation
-from pipeline.data.packed import Passport
 from pipeline.errors import UserError
 from pipeline.models.embedding import build
 
@@ -61,10 +59,3 @@ class Weights:
         return UserError(
             f"cannot use the weights {self.path}: {error}; delete the file and run snakemake again"
         )
-
-
-def normalisation(passport: Passport, wanted: bool) -> Normalisation:
-    """That of a data set, or none."""
-    if not wanted:
-        return Normalisation()
-    return Normalisation(passport.channel_mean, passport.channel_std)

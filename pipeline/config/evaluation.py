@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pipeline.config.fields import Batching, Count, Index, Positive, Strict
+from pipeline.config.fields import Batching, Count, Index, Positive, Several, Strict
 
 # Heads: fitted on the features of the support
 
@@ -60,9 +60,12 @@ class Adaptation(Strict):
     lr: Positive
     steps: Count
     batch_size: Count | None = Field(None, description="Support images of a step; all if null.")
-    new_head: Literal["kaiming", "zero"] = Field(
-        "kaiming", description="How the head starts, unless the run left one of as many classes."
+    head: Literal["own", "new"] = Field(
+        "own",
+        description="The one that the run left, if it left one of as many classes, or a new one "
+        "for each episode; then second moments are new as well.",
     )
+    new_head: Literal["kaiming", "zero"] = Field("kaiming", description="How a new head starts.")
     adapt_batch_norm: bool = Field(
         True, description="Whether batch norm's scale and shift move as well."
     )
@@ -72,7 +75,7 @@ class Adaptation(Strict):
         "one query at a time; or those of the base classes, in the steps too.",
     )
     n_query: Count = Field(15, description="Queries per class.")
-    n_episodes: Annotated[int, Field(ge=2, strict=True)] = 1000
+    n_episodes: Several = 1000
     batching: Batching = "auto"
 
 
@@ -82,20 +85,27 @@ class Adaptation(Strict):
 class Evaluation(Strict):
     """Episodes of novel classes, the same for every model of a data set."""
 
-    n_way: Annotated[int, Field(ge=2, strict=True)] = 5
-    n_shots: tuple[Count, ...] = (1, 5)
+    n_way: Several = 5
+    n_shots: tuple[Count, ...] = Field((1, 5), min_length=1)
     n_query: Count = Field(15, description="Queries per class.")
-    n_episodes: Annotated[int, Field(ge=2, strict=True)] = 1000
+    n_episodes: Several = 1000
     seed: Index = 0
+
+    @field_validator("n_shots")
+    @classmethod
+    def _distinct(cls, n_shots: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(n_shots)) < len(n_shots):
+            raise ValueError("a shot stands twice")
+        return n_shots
 
 
 class Measurement(Strict):
     """How feature clustering is measured."""
 
-    n_pairs: Annotated[int, Field(ge=2, strict=True)] = Field(
+    n_pairs: Several = Field(
         20_000, description="Random pairs of classes, two images of each class."
     )
-    base_images_per_class: Annotated[int, Field(ge=2, strict=True)] | None = Field(
+    base_images_per_class: Several | None = Field(
         None,
         description="Base-class images that are embedded, the first of each class; all if null.",
     )

@@ -14,7 +14,7 @@ from pipeline.config.datasets import SPLIT_CLASSES, Dataset
 from pipeline.config.evaluation import Adaptation, Evaluation, Heads, Measurement
 from pipeline.config.fields import Count, Name, Strict, nearest
 from pipeline.config.scales import Roles
-from pipeline.config.training import Classical, Episodic, Maml, Reptile
+from pipeline.config.training import Classical, Descent, Episodic, Maml, Reptile
 
 
 class Difference(Strict):
@@ -109,14 +109,16 @@ class Experiment(Strict):
                     raise ValueError(
                         f"runs.{name}.datasets: unknown data set {role!r}; {nearest(role, known)}"
                     )
+                own = self._difference(f"runs.{name}", run, role)
                 if role in self.roles:
-                    self._can_run(f"runs.{name}", run, role)
+                    self._can_run(f"runs.{name}", own, role)
         return self
 
-    def _can_run(self, place: str, run: Run, role: str) -> None:
-        """What the run asks of a data set is there; the run's differences on it are valid."""
+    @staticmethod
+    def _difference(place: str, run: Run, role: str) -> Run:
+        """The run on a data set, if its differences there are valid."""
         try:
-            own = run.on(role).training
+            return run.on(role)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             # pydantic adds the tag of a union to the place; the user wrote no such key.
@@ -124,7 +126,25 @@ class Experiment(Strict):
             key = ".".join(str(one) for one in (part, *keys))
             message = first["msg"].removeprefix("Value error, ")
             raise ValueError(f"{place}.datasets.{role}.{key}: {message}") from None
-        dataset = self.roles[role]
+
+    def _can_run(self, place: str, run: Run, role: str) -> None:
+        """What the run asks of a data set is there."""
+        own, dataset = run.training, self.roles[role]
+        n_classes = SPLIT_CLASSES["base"] if isinstance(own, Classical) else own.n_way
+        if isinstance(own, Descent) and own.label_smoothing > (n_classes - 1) / n_classes:
+            raise ValueError(
+                f"{place}.training.label_smoothing: {own.label_smoothing} would give the true one "
+                f"of {n_classes} classes less than the others; "
+                f"allowed: up to {(n_classes - 1) / n_classes:.3g}"
+            )
+        if isinstance(run.backbone, ResNet12) and run.backbone.drop_block:
+            # Four poolings lie before the second DropBlock.
+            side = self.datasets[dataset].image_size // 16
+            if (run.backbone.block_size or 1) > side:
+                raise ValueError(
+                    f"{place}.backbone.block_size: {run.backbone.block_size} does not fit into the "
+                    f"last feature map of {dataset}, {side} x {side}"
+                )
         if not isinstance(own, Classical):
             place = f"{place}.training"
             # Reptile draws a support alone; its queries serve validation.

@@ -26,6 +26,7 @@ def _not_a_bool(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(gt=0, strict=True)]
+Several = Annotated[int, Field(ge=2, strict=True)]
 Index = Annotated[int, Field(ge=0, strict=True)]
 Positive = Annotated[float, BeforeValidator(_not_a_bool), Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, BeforeValidator(_not_a_bool), Field(ge=0, allow_inf_nan=False)]

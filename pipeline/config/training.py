@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Batching, Count, NonNegative, Positive, Schedule, Share, Strict
+from pipeline.config.fields import (
+    Batching,
+    Count,
+    NonNegative,
+    Positive,
+    Schedule,
+    Several,
+    Share,
+    Strict,
+)
 
 
 class Training(Strict):
@@ -40,7 +49,7 @@ class Training(Strict):
 class Descent(Training):
     """Stochastic gradient descent on one loss."""
 
-    momentum: NonNegative = 0.9
+    momentum: Share = 0.9
     weight_decay: NonNegative = 5e-4
     label_smoothing: Share = Field(
         0.0, description="The mass that a target gives to the other classes, in equal parts."
@@ -81,13 +90,13 @@ class OnEpisodes(Strict):
     """The few-shot tasks that a training draws from the base classes."""
 
     meta_batch: Count
-    n_way: Annotated[int, Field(ge=2, strict=True)] = 5
+    n_way: Several = 5
     n_shot: Count
     n_query: Count
     validation_shots: tuple[Count, ...] = Field(
         min_length=1, description="All are logged; the first decides which weights are best."
     )
-    validation_episodes: Count
+    validation_episodes: Several
 
 
 class Episodic(Descent, OnEpisodes):
@@ -113,7 +122,7 @@ class Episodic(Descent, OnEpisodes):
         "prototypes.",
     )
     validation_shots: tuple[Count, ...] = (5, 1)
-    validation_episodes: Count = 2000
+    validation_episodes: Several = 2000
 
 
 class Gradient(Training, OnEpisodes):
@@ -157,7 +166,7 @@ class Maml(Gradient):
         "loss: way x query / shot times the mean over queries.",
     )
     validation_shots: tuple[Count, ...] = (1,)
-    validation_episodes: Count = 200
+    validation_episodes: Several = 200
 
 
 class Reptile(Gradient):
@@ -180,7 +189,7 @@ class Reptile(Gradient):
     validation_steps: Count = 50
     validation_batch_size: Count = 15
     validation_shots: tuple[Count, ...] = (5,)
-    validation_episodes: Count = 100
+    validation_episodes: Several = 100
     order: Literal["one_by_one", "lock_step"] = Field(
         "one_by_one",
         description="Each task's steps after those of the task before, or step j of all tasks "
@@ -208,9 +217,9 @@ class Reptile(Gradient):
 
     @model_validator(mode="after")
     def _pull_needs_company(self) -> Reptile:
-        if self.coefficient and self.order != "lock_step":
+        if self.coefficient and (self.order != "lock_step" or self.meta_batch < 2):
             raise ValueError(
-                "a coefficient needs order: lock_step, since weights are pulled to the mean over "
-                "the tasks at the same inner step"
+                "a coefficient needs order: lock_step and a meta_batch of 2 or more, since weights "
+                "are pulled to the mean over the tasks at the same inner step"
             )
         return self

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
+from pipeline.data.packed import Passport
 from pipeline.machine import send
 
 BRIGHTNESS, CONTRAST, SATURATION = range(3)
@@ -34,6 +35,11 @@ class Normalisation:
 
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @classmethod
+    def of(cls, passport: Passport, wanted: bool) -> "Normalisation":
+        """That of a data set, or none."""
+        return cls(passport.channel_mean, passport.channel_std) if wanted else cls()
 
     def __post_init__(self) -> None:
         """Raise ValueError unless there are three finite means and three positive deviations."""

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.errors import UserError
 
-# The largest relative duality gap of an answer.
+# The largest relative duality gap of an answer that is called the solution.
 TOLERANCE = 1e-8
 # At the solution the gap is below this, unless large features make for more rounding.
 EXACT = 1e-14

@@ -41,5 +41,7 @@ def logits(
         support_gram.shape[-1], dtype=support_gram.dtype, device=support_gram.device
     )
     # The shifted Gram matrix is positive definite: Cholesky is fastest, and no inverse is formed.
-    factor = torch.linalg.cholesky_ex(support_gram + regularization * identity)[0]
-    return query_support @ torch.cholesky_solve(labels, factor)
+    factor, failed = torch.linalg.cholesky_ex(support_gram + regularization * identity)
+    weights = torch.cholesky_solve(labels, factor)
+    # Unless features so large that rounding is larger than lambda; scoring and training refuse NaN.
+    return query_support @ torch.where((failed == 0)[:, None, None], weights, torch.nan)

@@ -6,6 +6,10 @@ from torch import Tensor
 
 from pipeline.heads import crammer_singer
 
+# The largest relative duality gap of an alpha that logits are made of. The steps that a GPU
+# takes end far below it; a training need not end over the one episode in a million where not.
+USABLE = 1e-4
+
 
 def logits(
     support_gram: Float[Tensor, "episode support support"],
@@ -18,9 +22,9 @@ def logits(
     """Inner products of the queries with W = X^T alpha, without a bias.
 
     alpha solves the dual problem of Crammer & Singer (2001), see
-    ``pipeline.heads.crammer_singer``. The logits of an episode without a solution are NaN,
-    which scoring and training refuse: to raise an error here, a GPU would have to be waited
-    for at each step. ``crammer_singer.solve`` says what is wrong.
+    ``pipeline.heads.crammer_singer``. Where the best alpha found is further from it than
+    USABLE, logits are NaN, which scoring and training refuse: to raise an error here, a GPU
+    would have to be waited for at each step. ``crammer_singer.solve`` says what is wrong.
 
     Parameters
     ----------
@@ -37,5 +41,5 @@ def logits(
         each support image had one more feature, of its own.
     """
     alpha, gap = crammer_singer.dual(support_gram, labels, C=C, jitter=jitter)
-    solved = (gap <= crammer_singer.TOLERANCE)[:, None, None]
+    solved = (gap <= USABLE)[:, None, None]
     return query_support @ torch.where(solved, alpha, torch.nan)

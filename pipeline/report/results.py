@@ -72,7 +72,7 @@ class Results:
         )
 
     def fine_tuners(self, dataset: str) -> list[tuple[str, str]]:
-        """Each run with each of its fine-tuners, in the order of the records."""
+        """Each run with each of its fine-tuners."""
         found: dict[tuple[str, str], None] = {}
         for kind in ("evaluation", "adaptation"):
             for (of_kind, of_dataset, run), seeds in self._found.items():
@@ -80,6 +80,15 @@ class Results:
                     for record in seeds.values():
                         found |= {(run, name): None for name in _fine_tuners(record)}
         return list(found)
+
+    def adaptations(self) -> dict[str, dict[str, Any]]:
+        """The options of each adaptation that was measured, by name."""
+        found: dict[str, dict[str, Any]] = {}
+        for seeds in self._found.values():
+            for record in seeds.values():
+                if record.kind == "adaptation":
+                    found |= record.settings["adaptations"]
+        return dict(sorted(found.items()))
 
     def clustering(self, dataset: str, run: str, split: str, name: str) -> PerSeed:
         """A measure of each pair of classes, (pair,), for each seed that was measured."""

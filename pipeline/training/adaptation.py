@@ -102,14 +102,13 @@ class _FineTuner:
         self.n_way = n_way
         self.together = runs_together(adaptation.batching, device)
         head, moments = initial.head, initial.moments
-        self.is_new = head is None or head.out_features != n_way
+        self.is_new = adaptation.head == "new" or head is None or head.out_features != n_way
         if head is None or self.is_new:
             head, moments = nn.Linear(initial.n_features, n_way, device=device), None
         self.network = Network(initial.backbone, head, running=adaptation.statistics == "running")
         self.parameters = self.network.read()
         self.moments = moments or SecondMoments(self.parameters)
-        moved = 1 if adaptation.adapt_batch_norm else 1 - self.network.of_norms
-        self.moves = torch.ones_like(self.parameters) * moved
+        self.moves = self.network.moves(adaptation.adapt_batch_norm)
 
     def logits(
         self, support: Tensor, query: Tensor, randoms: list[np.random.Generator]

@@ -70,6 +70,10 @@ class Network:
         """The parameters as they are in the backbone and the head now."""
         return torch.cat([value.detach().reshape(-1) for value in self._parts.parameters()])
 
+    def moves(self, adapt_batch_norm: bool) -> Vector:
+        """1 for the parameters that steps on an episode move, 0 for the others."""
+        return torch.ones_like(self.of_norms) if adapt_batch_norm else 1 - self.of_norms
+
     def parts(self, vectors: Float[Tensor, "*episode parameter"]) -> dict[str, Tensor]:
         """The parameters by name, each (*episode, *its own shape)."""
         leading = vectors.shape[:-1]
@@ -190,6 +194,9 @@ def adam(
     lr: float,
 ) -> tuple[Vectors, Float[Tensor, "*episode parameter"]]:
     """One step of Adam with beta1 = 0 for each episode.
+
+    Epsilon is added where torch adds it. Reptile's TensorFlow adds it to the deviation before
+    its correction, which differs while the gradients are few and near epsilon.
 
     Parameters
     ----------

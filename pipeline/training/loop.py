@@ -103,9 +103,7 @@ def start(settings: dict[str, Any], packed: Packed, device: torch.device) -> Alg
         torch.from_numpy(np.array(packed.images(name))).to(device)
         for name in ("base", "validation")
     )
-    normalisation = Normalisation()
-    if algorithm["normalise"]:
-        normalisation = Normalisation(passport.channel_mean, passport.channel_std)
+    normalisation = Normalisation.of(passport, algorithm["normalise"])
     # Crops move by about a tenth of the image: 4 pixels of 32, 8 of 84.
     padding = 4 if passport.image_size < 64 else 8
     shape = (1, 3, passport.image_size, passport.image_size)

@@ -35,9 +35,7 @@ class Training(Algorithm):
         self.optimizer = torch.optim.Adam(self.modules.parameters(), run.lr)
         self.network = Network(task.backbone, head)
         self.initial = Initial(task.backbone, task.n_features, head)
-        # How far an inner step goes in each parameter.
-        moved = 1 if run.adapt_batch_norm else 1 - self.network.of_norms
-        self.rates = run.inner_lr * torch.ones_like(self.network.of_norms) * moved
+        self.rates = run.inner_lr * self.network.moves(run.adapt_batch_norm)
 
     def step(self, index: int) -> dict[str, Tensor]:
         run = self.run

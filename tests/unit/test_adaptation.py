@@ -136,11 +136,14 @@ def test_adam_starts_from_the_moments_that_the_run_left_and_leaves_them():
     )
 
 
-def test_a_head_of_another_number_of_classes_is_replaced_and_its_moments_with_it():
+def test_a_head_is_replaced_if_asked_for_or_of_another_number_of_classes_and_its_moments_with_it():
     fitting, other = tuner(model(head=3, moments=True)), tuner(model(head=4, moments=True))
     assert not fitting.is_new
     assert fitting.moments.squares.any()
     assert other.is_new
+    asked_for = tuner(model(head=3, moments=True), head="new")
+    assert asked_for.is_new
+    assert not asked_for.moments.squares.any()
     assert not other.moments.squares.any()
 
 

@@ -22,7 +22,7 @@ from pipeline.analysis.adaptation import adapt
 from pipeline.analysis.clustering import class_pairs, measure, printed_r_fc
 from pipeline.analysis.embedding import Features, embed
 from pipeline.analysis.evaluation import evaluate
-from pipeline.analysis.model import Weights, normalisation
+from pipeline.analysis.model import Weights
 from pipeline.config.evaluation import Adaptation
 from pipeline.config_files import merged
 from pipeline.data.augmentation import Normalisation
@@ -56,6 +56,7 @@ CHANGES: dict[str, Any] = {
     "adaptations": {
         "maml_fresh": {"n_episodes": 6, "n_query": 4, "steps": 2},
         "maml": {"n_episodes": 5, "n_query": 3, "steps": 2},
+        "maml_inductive": {"n_episodes": 2, "n_query": 3, "steps": 2},
         "reptile": {"n_episodes": 4, "steps": 3},
         "reptile_inductive": {"n_episodes": 4, "steps": 3},
     },
@@ -640,6 +641,6 @@ def test_fine_tuning_that_diverges_is_refused(
 
 def test_pixels_are_normalised_where_it_is_wanted(packed: Path) -> None:
     passport = Packed.open(packed).passport
-    found = normalisation(passport, True)
+    found = Normalisation.of(passport, True)
     assert found == Normalisation(passport.channel_mean, passport.channel_std)
-    assert normalisation(passport, False) == Normalisation()
+    assert Normalisation.of(passport, False) == Normalisation()

@@ -62,7 +62,7 @@ CHANGES: dict[str, Any] = {
     },
     "adaptations": {
         name: {"steps": 2, "n_episodes": 3, "n_query": 1}
-        for name in ("maml_fresh", "maml", "reptile", "reptile_inductive")
+        for name in config_files.load().adaptations
     },
     "evaluation": {"n_episodes": 10, "n_query": 2},
     "measurement": {"n_pairs": 10, "base_images_per_class": 2},
@@ -315,12 +315,12 @@ def test_adapt_writes_a_record_of_each_fine_tuner_that_takes_steps(
 
     assert main(adapt(given, "maml_1shot")) == 0
     assert re.findall(r"(?m)^(\w+), (\d) shot: ", capsys.readouterr().out) == [
-        (name, shot) for name in ("maml", "maml_fresh") for shot in "15"
+        (name, shot) for name in ("maml", "maml_fresh", "maml_inductive") for shot in "15"
     ]
     record = records.read(folder / "record.json", "adaptation")
     assert record.settings == json.loads(given)
     assert record.code == jobs.code("adapt", json.loads(given))
-    assert record.values.keys() == {"maml_fresh", "maml"}
+    assert record.values.keys() == {"maml_fresh", "maml", "maml_inductive"}
 
 
 def test_an_interrupted_training_exits_with_75_and_goes_on(

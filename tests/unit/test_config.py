@@ -3,6 +3,7 @@
 import json
 from fractions import Fraction
 
+import jsonschema
 import pytest
 import yaml
 from conftest import ROOT
@@ -21,6 +22,7 @@ def test_every_scale_is_valid_and_has_trainings(scale):
     assert experiment.trainings()
 
 
+SCALES = ["demo", "small", "paper"]
 GENERATED = {"source": "synthetic", "stands_for": "mini_imagenet", "image_size": 16, "images_per_class": 20}  # fmt: skip
 
 
@@ -98,6 +100,14 @@ def training(**changes):
         ({"evaluation": {"n_way": 21}}, r"evaluation\.n_way: 21 is more than the 20 novel classes"),
         ({"evaluation": {"n_query": 60}}, r"evaluation: 1 shots \+ 60 queries = 61 images of a class"),
         ({"heads": {"svn": {}}}, r"heads: unknown key 'svn'"),
+        ({"evaluation": {"n_shots": []}}, r"evaluation\.n_shots: .*at least 1"),
+        ({"evaluation": {"n_shots": [1, 5, 1]}}, r"evaluation\.n_shots: a shot stands twice"),
+        (training(momentum=2), r"runs\.r2d2_ridge\.training\.momentum: .*less than 1.*value: 2"),
+        (training(label_smoothing=0.9), r"runs\.r2d2_ridge\.training\.label_smoothing: 0\.9 would give the true one of 5 classes less than the others; allowed: up to 0\.8"),
+        (run("maml_1shot", training={"validation_episodes": 1}), r"validation_episodes: .*greater than or equal to 2.*value: 1"),
+        (run("weight_clustering", training={"meta_batch": 1}), r"a coefficient needs order: lock_step and a meta_batch of 2 or more"),
+        (run("resnet12_svm", backbone={"block_size": 3}), r"runs\.resnet12_svm\.backbone\.block_size: 3 does not fit into the last feature map of synthetic_cifar_fs, 2 x 2"),
+        ({"scale": "small", **run("resnet12_svm", datasets={"mini_imagenet": {"training": {"n_shoot": 5}}})}, r"runs\.resnet12_svm\.datasets\.mini_imagenet\.training: unknown key 'n_shoot'; did you mean 'n_shot'\?"),
     ],
 )  # fmt: skip
 def test_what_is_not_valid_is_refused_by_name(overrides, message):
@@ -139,7 +149,7 @@ def test_budgets_of_backbones_and_of_adaptations_come_from_the_scale():
     """Of each by its name; what a run says itself, and then the user, wins."""
     budget = config_files.read_yaml(ROOT / "scales/small.yaml")
     own = merged(
-        run("conv32_classical", backbone={"width": 0.5}),
+        run("maml_classical", backbone={"width": 0.5}),
         {"adaptations": {"maml": {"n_episodes": 7}}},
     )
     experiment = config_files.load({"scale": "small", **own})
@@ -149,7 +159,7 @@ def test_budgets_of_backbones_and_of_adaptations_come_from_the_scale():
         "resnet12"
     ]
     assert backbones["r2d2_ridge"].width == budget["backbones"]["r2d2"]["width"] < 1
-    assert (backbones["reptile"].width, backbones["conv32_classical"].width) == (1, 0.5)
+    assert (backbones["reptile"].width, backbones["maml_classical"].width) == (1, 0.5)
     adaptations = {name: one.n_episodes for name, one in experiment.adaptations.items()}
     assert adaptations == {
         **{name: one["n_episodes"] for name, one in budget["adaptations"].items()},
@@ -252,7 +262,8 @@ def test_a_run_may_differ_on_a_data_set():
     stand_in = experiment.run_on("resnet12_svm", "synthetic_mini_imagenet")
     assert real.training == both.training.model_copy(update={"n_shot": 5})
     assert stand_in.training == both.training.model_copy(update={"label_smoothing": 0.1})
-    assert real.backbone == stand_in.backbone == both.backbone
+    assert real.backbone == both.backbone
+    assert stand_in.backbone == both.backbone.model_copy(update={"drop_block": False})
     assert real.fine_tuners == stand_in.fine_tuners == both.fine_tuners
 
 
@@ -285,7 +296,7 @@ def test_a_difference_wins_over_the_budget_of_the_scale():
 def test_fine_tuners_are_heads_and_adaptations():
     experiment = config_files.load()
     assert experiment.heads_of("maml_1shot") == ["ridge", "svm", "prototypes"]
-    assert experiment.adaptations_of("maml_1shot") == ["maml_fresh", "maml"]
+    assert experiment.adaptations_of("maml_1shot") == ["maml_fresh", "maml", "maml_inductive"]
     # A run without heads is neither evaluated nor measured.
     assert experiment.heads_of("weight_clustering_5") == []
     assert experiment.adaptations_of("weight_clustering_5") == ["reptile"]
@@ -324,6 +335,25 @@ def test_a_scale_changes_budgets_only(change, message, tmp_path):
 def test_the_schemas_for_editors_are_in_step():
     for path, schema in config_files.schemas().items():
         assert json.loads(path.read_text()) == schema, "run: python -m pipeline schema"
+
+
+@pytest.mark.parametrize(
+    ("file", "schema"),
+    [("config.yaml", "schema.json"), *((f"scales/{name}.yaml", "scales.json") for name in SCALES)],
+)
+def test_editors_find_nothing_wrong_with_what_is_there(file, schema):
+    content = json.loads(json.dumps(config_files.read_yaml(ROOT / file)))
+    jsonschema.validate(content, json.loads((ROOT / schema).read_text()))
+
+
+@pytest.mark.parametrize(
+    "change", [{"lik": "reptile"}, {"training": {"inner_stepz": 3}}, {"backbone": {"widht": 1}}]
+)
+def test_editors_find_a_wrong_key_of_a_run(change):
+    content = config_files.read_yaml(ROOT / "config.yaml")
+    content["runs"]["reptile"] |= change
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content, json.loads((ROOT / "schema.json").read_text()))
 
 
 def test_settings_are_json_and_name_no_place_of_this_machine(tmp_path):

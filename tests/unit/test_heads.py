@@ -194,6 +194,15 @@ def test_the_original_ridge_has_a_bias_and_a_lambda_for_each_image(n_way: int, n
     torch.testing.assert_close(actual, primal_ridge(*with_ones, labels, 50.0 * n_images))
 
 
+def test_ridge_says_where_rounding_leaves_no_solution() -> None:
+    support, query, labels = task(5, 5, n_features=4)
+    gram, query_support = 1e20 * (support @ support.mT).float(), (query @ support.mT).float()
+    gram[1] = torch.eye(25)
+    found = ridge.logits(gram, query_support, labels.float())
+    assert found[[0, 2]].isnan().all()
+    assert found[1].isfinite().all()
+
+
 @each_shape
 def test_prototypes_are_nearest_class_means(n_way: int, n_shot: int) -> None:
     support, query, labels = task(n_way, n_shot)

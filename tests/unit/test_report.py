@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline import config_files, jobs, records
+from pipeline.config.evaluation import Adaptation
 from pipeline.errors import UserError
 from pipeline.plugins import find
 from pipeline.report import render, table
@@ -66,10 +67,15 @@ def evaluation(
     return write_record(folder, "evaluation", values, **(settings | changes))
 
 
+def steps_at(lr: float, **options: Any) -> dict[str, Any]:
+    """The options of an adaptation."""
+    return Adaptation(lr=lr, steps=3, **options).model_dump(mode="json")
+
+
 def adaptation(folder: Path, run: str, correct: Any, **changes: Any) -> Path:
     """A record of ``correct[adaptation][n_shot]``, five queries an episode for each."""
     settings = {**STAND_IN, "scale": "tiny", "run": run, "seed": 0, "episodes": {"seed": 0}}
-    settings["adaptations"] = {name: {"lr": 0.1} for name in correct}
+    settings["adaptations"] = {name: steps_at(0.1) for name in correct}
     values = {name: {"n_queries": 5, "correct": counts} for name, counts in correct.items()}
     return write_record(folder, "adaptation", values, **(settings | changes))
 
@@ -380,7 +386,7 @@ def test_accuracies_of_an_adaptation(tmp_path: Path) -> None:
 def test_adaptations_of_other_names_need_not_be_comparable(tmp_path: Path) -> None:
     """Each has its own steps and its own number of episodes; a record may hold several."""
     one = adaptation(tmp_path, "r2d2_ridge", {"maml": {"1": [1, 1]}})
-    both = {"maml": {"lr": 0.1}, "reptile": {"lr": 0.3, "n_episodes": 3}}
+    both = {"maml": steps_at(0.1), "reptile": steps_at(0.3, n_episodes=3)}
     counts = {"maml": {"1": [2, 2]}, "reptile": {"1": [3, 3, 3]}}
     other = adaptation(tmp_path, "r2d2_classical", counts, adaptations=both)
     assert Results([one, other], "tiny").accuracy("shapes", "r2d2_classical", "reptile", 1)
@@ -415,6 +421,10 @@ def test_every_run_stands_with_each_of_its_fine_tuners(tmp_path: Path) -> None:
     assert found["n_samples"].groupby("row").first().tolist() == [3, 2, 2, 2]
     text = (tmp_path / "fine_tuners.md").read_text(encoding="utf-8")
     assert "Backbone" not in text
+    assert (
+        "- reptile: 3 steps of sgd at 0.1 from the head that the run left, or a new one; "
+        "transductive, 15 queries per class.\n"
+    ) in text
     # At the other data set nothing was measured.
     _, absent = text.split("## mini-ImageNet (no data at this scale)")
     assert "| every run, every fine-tuner | pending " in absent
@@ -534,7 +544,7 @@ def test_headings() -> None:
         (random_adaptation, {"scale": "demo"}),
         (random_adaptation, {"episodes": {"seed": 1}}),
         (random_adaptation, {"images": "beef"}),
-        (random_adaptation, {"adaptations": {"maml_fresh": {"lr": 0.2}}}),
+        (random_adaptation, {"adaptations": {"maml_fresh": steps_at(0.2)}}),
         (random_measurement, {"n_pairs": 9}),
         (random_measurement, {"measurement_seed": 1}),
         (random_measurement, {"images": "beef"}),

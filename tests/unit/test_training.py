@@ -255,7 +255,7 @@ def test_a_state_that_is_not_finite_is_never_saved(tiny_settings, packed, tmp_pa
 
 
 GOLDEN = {
-    "conv32_classical": [4.30758, 4.48637, 4.5062, 4.39039],
+    "maml_classical": [4.30758, 4.48637, 4.5062, 4.39039],
     "conv64_classical": [4.48326, 4.39975, 4.20901, 4.51955],
     "conv64_protonet": [1.66388, 1.59524, 1.57157, 1.63226],
     "fomaml_1shot": [2.01697, 2.14435, 1.88887, 1.87791],

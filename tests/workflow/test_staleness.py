@@ -31,9 +31,9 @@ TABLE_2, TABLE_3 = f"{DEMO}/tables/table2.*", f"{DEMO}/tables/table3.*"
 REGULARIZERS = f"{DEMO}/tables/regularizers.*"
 FINE_TUNERS = f"{DEMO}/tables/fine_tuners.*"
 # Runs by how they are trained, and by what.
-EPISODIC = ["r2d2_ridge", "resnet12_svm", "conv64_protonet"]
-MAML, REPTILE = ["maml_*", "fomaml_*"], ["reptile", "weight_clustering*"]
-CONV4 = ["conv64_*", "conv32_*", *MAML, *REPTILE]
+EPISODIC = ["r2d2_ridge", "resnet12_svm*", "conv64_protonet"]
+MAML, REPTILE = ["maml_?shot", "fomaml_?shot"], ["reptile", "weight_clustering*"]
+CONV4 = ["conv64_*", "maml_classical", "reptile_classical", *MAML, *REPTILE]
 
 
 def of_run(*runs: str, kind: str = "*") -> list[str]:
@@ -210,11 +210,11 @@ EDITS = {
     ),
     "the svm head": (
         changed("pipeline/heads/svm.py", "logits"),
-        [*of_run("resnet12_svm"), EVALS, TABLES],
+        [*of_run("resnet12_svm*"), EVALS, TABLES],
     ),
     "the solver of the svm head": (
         changed("pipeline/heads/crammer_singer.py", "dual"),
-        [*of_run("resnet12_svm"), EVALS, TABLES],
+        [*of_run("resnet12_svm*"), EVALS, TABLES],
     ),
     "a head, in a file that looks as old as before": (
         dated_back("pipeline/heads/prototypes.py", "logits"),
@@ -393,7 +393,7 @@ EDITS = {
     ),
     "the budget of an adaptation": (
         configured({"adaptations.reptile.n_episodes": 99}, "scales/demo.yaml"),
-        [*of_run("conv32_classical", *REPTILE, kind="adaptations"), FINE_TUNERS],
+        [*of_run("reptile_classical", *REPTILE, kind="adaptations"), FINE_TUNERS],
     ),
     "how many episodes are evaluated": (
         configured({"evaluation.n_episodes": 999}, "scales/demo.yaml"),

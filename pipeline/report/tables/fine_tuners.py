@@ -36,10 +36,18 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
         digits=2,
         sections=sections(settings["roles"], cells),
         notes=[
-            "Heads (ridge, svm, prototypes) are fitted on frozen features. The others move the "
-            "whole network: maml_fresh from a new head, maml and reptile from the head that the "
-            "run left, where it left one. All but reptile_inductive are transductive: batch norm "
-            "sees the queries of an episode together.",
+            "Heads are fitted on frozen features; adaptations move the whole network by gradient "
+            "steps. Transductive: batch norm sees an episode's queries together. Inductive: it "
+            "sees the support and one query at a time.",
+            *(_described(name, options) for name, options in results.adaptations().items()),
         ],
     )
     render.write(table, prefix)
+
+
+def _described(name: str, options: dict[str, Any]) -> str:
+    head = "a new head" if options["head"] == "new" else "the head that the run left, or a new one"
+    return (
+        f"{name}: {options['steps']} steps of {options['optimizer']} at {options['lr']:g} from "
+        f"{head}; {options['statistics']}, {options['n_query']} queries per class."
+    )
