@@ -39,6 +39,7 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
     if isinstance(runs, dict):
         for name in runs:
             run = _like(runs, name)
+            _hold_everywhere((overrides or {}).get("runs"), name, run.get("datasets"))
             backbone, training = run.get("backbone"), run.get("training")
             if isinstance(backbone, dict):
                 run["backbone"] = merged(by_backbone.get(str(backbone.get("name")), {}), backbone)
@@ -61,6 +62,18 @@ def _like(runs: dict[str, Any], name: str, above: tuple[str, ...] = ()) -> dict[
     if not isinstance(model, str) or model not in runs:
         raise UserError(f"runs.{name}.like: unknown run {model!r}; {nearest(str(model), runs)}")
     return merged(_like(runs, model, (name, *above)), run)
+
+
+def _hold_everywhere(overrides: Any, name: str, differences: Any) -> None:
+    """Let what the user sets for a whole run stand above what config.yaml says of a data set."""
+    override = overrides.get(name) if isinstance(overrides, Mapping) else None
+    if not isinstance(override, Mapping) or "datasets" in override:
+        return
+    for difference in differences.values() if isinstance(differences, dict) else ():
+        for part in ("backbone", "training"):
+            if isinstance(override.get(part), Mapping) and isinstance(difference.get(part), dict):
+                for key in override[part]:
+                    difference[part].pop(key, None)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

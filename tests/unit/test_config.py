@@ -293,6 +293,18 @@ def test_a_difference_wins_over_the_budget_of_the_scale():
     assert experiment.run_on("resnet12_svm", "synthetic_cifar_fs").training.steps == 3
 
 
+def test_what_the_user_sets_for_a_run_holds_on_every_data_set():
+    """Unless the user says what differs there."""
+    experiment = config_files.load(run("resnet12_svm", training={"n_shot": 2}))
+    for dataset in experiment.roles.values():
+        assert experiment.run_on("resnet12_svm", dataset).training.n_shot == 2
+    stand_in = experiment.run_on("resnet12_svm", "synthetic_mini_imagenet")
+    assert stand_in.training.label_smoothing == 0.1
+    own = {"cifar_fs": {"training": {"n_shot": 3}}}
+    experiment = config_files.load(run("resnet12_svm", training={"n_shot": 2}, datasets=own))
+    assert experiment.run_on("resnet12_svm", "synthetic_cifar_fs").training.n_shot == 3
+
+
 def test_fine_tuners_are_heads_and_adaptations():
     experiment = config_files.load()
     assert experiment.heads_of("maml_1shot") == ["ridge", "svm", "prototypes"]
