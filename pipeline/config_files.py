@@ -37,9 +37,9 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
     chosen = merged(merged(chosen, budget), overrides or {})
     runs = chosen.get("runs")
     if isinstance(runs, dict):
+        _hold_everywhere((overrides or {}).get("runs"), runs)
         for name in runs:
             run = _like(runs, name)
-            _hold_everywhere((overrides or {}).get("runs"), name, run.get("datasets"))
             backbone, training = run.get("backbone"), run.get("training")
             if isinstance(backbone, dict):
                 run["backbone"] = merged(by_backbone.get(str(backbone.get("name")), {}), backbone)
@@ -64,16 +64,17 @@ def _like(runs: dict[str, Any], name: str, above: tuple[str, ...] = ()) -> dict[
     return merged(_like(runs, model, (name, *above)), run)
 
 
-def _hold_everywhere(overrides: Any, name: str, differences: Any) -> None:
+def _hold_everywhere(overrides: Any, runs: dict[str, Any]) -> None:
     """Let what the user sets for a whole run stand above what config.yaml says of a data set."""
-    override = overrides.get(name) if isinstance(overrides, Mapping) else None
-    if not isinstance(override, Mapping) or "datasets" in override:
-        return
-    for difference in differences.values() if isinstance(differences, dict) else ():
-        for part in ("backbone", "training"):
-            if isinstance(override.get(part), Mapping) and isinstance(difference.get(part), dict):
-                for key in override[part]:
-                    difference[part].pop(key, None)
+    for name, own in overrides.items() if isinstance(overrides, Mapping) else ():
+        if not isinstance(own, Mapping) or "datasets" in own:
+            continue
+        differences = runs[name].get("datasets")
+        for difference in differences.values() if isinstance(differences, dict) else ():
+            for part in ("backbone", "training"):
+                there = difference.get(part) if isinstance(difference, dict) else None
+                if isinstance(own.get(part), Mapping) and isinstance(there, dict):
+                    difference[part] = {k: v for k, v in there.items() if k not in own[part]}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
