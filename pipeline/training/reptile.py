@@ -143,7 +143,7 @@ class Training(Algorithm):
                 parameters,
                 images[tasks, batch],
                 labels[batch],
-                together=self.together,
+                together=self.together and n_tasks > 1,
             )
             losses.append(loss.mean())
             pull = torch.zeros_like(slopes)
