@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from pipeline.config.evaluation import Adaptation
+from pipeline.config.training import OnEpisodes
 from pipeline.data.augmentation import Normalisation, plain
 from pipeline.data.episodes import Episodes
 from pipeline.errors import UserError
 from pipeline.machine import send
 from pipeline.streams import generator
+from pipeline.training.algorithm import Task
 from pipeline.training.inner import (
     Network,
     SecondMoments,
@@ -23,6 +25,7 @@ from pipeline.training.inner import (
     minibatches,
     runs_together,
 )
+from pipeline.training.tasks import validation_scores
 
 # Bounds on memory: episodes at a time, their parameters, and queries each seen with the support.
 EPISODES, PARAMETERS, QUERIES = 16, 2**26, 15
@@ -90,6 +93,19 @@ def correct(
             "logits are not finite after fine-tuning; lower lr of the adaptation in config.yaml"
         )
     return torch.cat(counts)
+
+
+def adapted_scores(
+    task: Task, run: OnEpisodes, initial: Initial, adaptation: Adaptation
+) -> dict[str, float]:
+    """The validation of a training whose model is meant to be fine-tuned."""
+    return validation_scores(
+        task,
+        run,
+        lambda episodes: correct(
+            initial, adaptation, task.validation, task.normalisation, episodes, task.seed
+        ),
+    )
 
 
 class _FineTuner:

@@ -14,7 +14,7 @@ from pipeline.config.evaluation import Adaptation
 from pipeline.config.training import Reptile
 from pipeline.machine import send
 from pipeline.streams import generator
-from pipeline.training.adaptation import Initial, correct
+from pipeline.training.adaptation import Initial, adapted_scores
 from pipeline.training.algorithm import Algorithm, Task
 from pipeline.training.descent import learning_rate
 from pipeline.training.inner import (
@@ -29,7 +29,7 @@ from pipeline.training.inner import (
     runs_together,
     settle_statistics,
 )
-from pipeline.training.tasks import episodes, random_batches, validation_scores
+from pipeline.training.tasks import episodes, random_batches
 
 
 class Training(Algorithm):
@@ -93,14 +93,7 @@ class Training(Algorithm):
             n_episodes=run.validation_episodes,
             batching=run.batching,
         )
-        task = self.task
-        return validation_scores(
-            task,
-            run,
-            lambda drawn: correct(
-                self.initial, adaptation, task.validation, task.normalisation, drawn, task.seed
-            ),
-        )
+        return adapted_scores(self.task, run, self.initial, adaptation)
 
     def finish(self) -> None:
         settle_statistics(self.task.backbone, random_batches(self.task))

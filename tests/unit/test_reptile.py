@@ -34,8 +34,10 @@ def assert_same_bits(first, second):
         assert torch.equal(value, second[name]), name
 
 
-def test_one_task_and_one_step_are_one_step_of_adam(started):
-    algorithm = started(meta_batch=1, inner_steps=1, lr_factors={0: 1.0}, lr=1.0)
+def test_one_task_and_one_step_are_one_step_of_adam(tiny_settings, packed):
+    settings = tiny_settings("reptile", inner_steps=1, lr_factors={0: 1.0}, lr=1.0)
+    settings["algorithm"]["meta_batch"] = 1
+    algorithm = loop.start(settings, Packed.open(packed), CPU)
     own = algorithm.network
     start = own.read()
     images, _ = episodes(algorithm.task, algorithm.run, 0, 0)
