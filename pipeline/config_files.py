@@ -61,7 +61,9 @@ def _like(runs: dict[str, Any], name: str, above: tuple[str, ...] = ()) -> dict[
         raise UserError(f"runs.{name}.like: {model!r} is like this run itself")
     if not isinstance(model, str) or model not in runs:
         raise UserError(f"runs.{name}.like: unknown run {model!r}; {nearest(str(model), runs)}")
-    return merged(_like(runs, model, (name, *above)), run)
+    whole = merged(_like(runs, model, (name, *above)), run)
+    # Which data sets a run is on is for it to say, not to add to.
+    return whole | {"datasets": run["datasets"]} if "datasets" in run else whole
 
 
 def _hold_everywhere(overrides: Any, runs: dict[str, Any]) -> None:

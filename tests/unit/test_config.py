@@ -183,7 +183,7 @@ def test_paper_scale_is_the_paper_s_budget():
             above = chain[0].pop("like", None)
         whole = {}
         for part in chain:
-            whole = merged(whole, part)
+            whole = merged(whole, part) | {"datasets": part.get("datasets", whole.get("datasets"))}
         assert experiment.runs[name] == Run.model_validate(whole), (
             "a scale named paper changes a default"
         )
@@ -210,6 +210,12 @@ def test_a_run_like_another_differs_in_what_it_says():
         ["mini_imagenet"],
         ["cifar_fs", "mini_imagenet"],
     )
+
+
+def test_a_run_like_another_is_on_the_data_sets_that_it_names():
+    runs = config_files.load().runs
+    assert list(runs["resnet12_svm"].datasets) == ["cifar_fs", "mini_imagenet"]
+    assert list(runs["resnet12_svm_drop_block"].datasets) == ["mini_imagenet"]
 
 
 def test_a_run_may_be_like_one_that_is_like_another():
