@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -57,6 +57,13 @@ class Network:
                     module.track_running_stats = False
                     module.running_mean = module.running_var = module.num_batches_tracked = None
         self.shapes = {name: value.shape for name, value in self._module.named_parameters()}
+        # Where the network keeps each parameter.
+        self._owners = [
+            (module._parameters, name)
+            for module in self._module.modules()
+            for name, value in module._parameters.items()
+            if value is not None
+        ]
         self._sizes = [prod(shape) for shape in self.shapes.values()]
         # 1 for the parameters of batch norm, 0 for all others.
         self.of_norms: Vector = torch.cat(
@@ -86,7 +93,10 @@ class Network:
 
     def logits(self, parameters: Tensor, images: Tensor) -> Tensor:
         """Images (image, 3, height, width) to (image, class)."""
-        scores: Tensor = functional_call(self._module, self.parts(parameters), (images,))
+        # As torch.func.functional_call, without its checks, which cost a small network a tenth.
+        for (owner, name), part in zip(self._owners, self.parts(parameters).values(), strict=True):
+            owner[name] = part  # type: ignore[assignment]
+        scores: Tensor = self._module(images)
         return scores
 
     def loss(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
