@@ -27,8 +27,12 @@ from pipeline.training.classical import PairBatches
 from pipeline.training.descent import learning_rate, smoothed_cross_entropy
 
 CPU = torch.device("cpu")
-# The coefficient's sweep is one run many times.
-RUNS = sorted(run for run in config_files.load().runs if "clustering_" not in run)
+# The coefficient's sweep is one run many times; what is special of the other two is lost on
+# images of 16 pixels and one data set.
+SAME = {"reptile_classical", "resnet12_svm_drop_block"}
+RUNS = sorted(
+    run for run in config_files.load().runs if "clustering_" not in run and run not in SAME
+)
 # One run of each algorithm, and of each head that trains.
 EACH = ["r2d2_ridge", "resnet12_svm", "conv64_protonet", "r2d2_classical_fc"]
 EACH += ["maml_1shot", "fomaml_5shot", "reptile", "weight_clustering"]
@@ -255,13 +259,13 @@ def test_a_state_that_is_not_finite_is_never_saved(tiny_settings, packed, tmp_pa
 
 
 GOLDEN = {
-    "maml_classical": [4.30758, 4.48637, 4.5062, 4.39039],
     "conv64_classical": [4.48326, 4.39975, 4.20901, 4.51955],
     "conv64_protonet": [1.66388, 1.59524, 1.57157, 1.63226],
     "fomaml_1shot": [2.01697, 2.14435, 1.88887, 1.87791],
     "fomaml_5shot": [2.06837, 1.95011, 2.08594, 1.93194],
     "maml_1shot": [2.01483, 2.18173, 1.89937, 1.86397],
     "maml_5shot": [2.07063, 1.96677, 2.08939, 1.94094],
+    "maml_classical": [4.30758, 4.48637, 4.5062, 4.39039],
     "r2d2_classical": [4.47141, 4.14072, 4.55803, 4.47517],
     "r2d2_classical_fc": [8.35361, 8.08083, 8.9826, 9.26519],
     "r2d2_classical_hv": [6.52979, 6.13398, 6.56125, 6.45322],
