@@ -70,7 +70,8 @@ def _frame(table: Table, section: Section) -> pd.DataFrame:
             line[f"{cell.column} difference"] = (
                 "" if difference is None else f"{difference:+.{table.digits}f}"
             )
-    return pd.DataFrame(list(lines.values()))
+    # A column may be of one backbone alone.
+    return pd.DataFrame(list(lines.values())).fillna("")
 
 
 def _estimate(ours: Estimate, digits: int) -> tuple[str, str]:

@@ -803,3 +803,12 @@ def test_columns_of_the_paper_are_left_out_where_it_has_none(tmp_path: Path) -> 
     cells_of("regularizers", [], tmp_path)
     text = (tmp_path / "regularizers.md").read_text(encoding="utf-8")
     assert not re.search(r"^\|.*(paper|difference)", text, re.M)
+
+
+@pytest.mark.parametrize("table", jobs.TABLES)
+def test_a_cell_that_there_is_not_is_empty(table: str, tmp_path: Path) -> None:
+    """Table 2's columns are of one backbone each."""
+    paths = [random_evaluation(tmp_path, "r2d2_ridge"), random_measurement(tmp_path, "r2d2_ridge")]
+    cells_of(table, paths, tmp_path)
+    for suffix in (".md", ".tex"):
+        assert "nan" not in (tmp_path / f"{table}{suffix}").read_text(encoding="utf-8").lower()
