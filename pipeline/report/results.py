@@ -73,13 +73,15 @@ class Results:
 
     def fine_tuners(self, dataset: str) -> list[tuple[str, str]]:
         """Each run with each of its fine-tuners."""
-        found: dict[tuple[str, str], None] = {}
-        for kind in ("evaluation", "adaptation"):
-            for (of_kind, of_dataset, run), seeds in self._found.items():
-                if (of_kind, of_dataset) == (kind, dataset):
-                    for record in seeds.values():
-                        found |= {(run, name): None for name in _fine_tuners(record)}
-        return list(found)
+        return list(
+            dict.fromkeys(
+                (run, name)
+                for (kind, of_dataset, run), seeds in self._found.items()
+                if kind != "measurement" and of_dataset == dataset
+                for record in seeds.values()
+                for name in _fine_tuners(record)
+            )
+        )
 
     def adaptations(self) -> dict[str, dict[str, Any]]:
         """The options of each adaptation that was measured, by name."""

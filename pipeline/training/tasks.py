@@ -73,5 +73,6 @@ def validation_scores(
 def random_batches(task: Task) -> Iterator[Float32[Tensor, "batch 3 h w"]]:
     """Batches of base images of all classes, to take statistics of."""
     order = generator(task.seed, "statistics").permutation(len(task.base_labels))
-    for index in range(min(STATISTICS, len(order) // BATCH)):
+    # The last batch would be a part of one; a data set smaller than a batch is one.
+    for index in range(min(STATISTICS, max(1, len(order) // BATCH))):
         yield task.batch(order[index * BATCH : (index + 1) * BATCH], index)
