@@ -13,7 +13,16 @@ from pipeline.errors import UserError
 from pipeline.files import write_json
 
 SCHEMA = 1
-Kind = Literal["training", "features", "evaluation", "adaptation", "measurement"]
+Kind = Literal[
+    "training",
+    "features",
+    "evaluation",
+    "adaptation",
+    "measurement",
+    "similarity",
+    "projection",
+    "simulation",
+]
 
 
 class Record(BaseModel):
@@ -24,11 +33,12 @@ class Record(BaseModel):
     schema_version: Literal[1] = 1
     kind: Kind
     scale: str
-    dataset: str
+    # None of what it is not about: a simulation has no data, a similarity is of several runs.
+    dataset: str | None
     # The paper's data set whose place it takes, if the images were generated.
     stands_for: str | None
-    run: str
-    seed: int
+    run: str | None
+    seed: int | None
     # The effective configuration of the job.
     settings: dict[str, Any]
     # Digest of the code that the job reached.
@@ -44,7 +54,7 @@ class Record(BaseModel):
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that compute; looked up without importing them."""
     found = {"python": platform.python_version()}
-    for library in ("numpy", "torch"):
+    for library in ("numpy", "scikit-learn", "scipy", "torch"):
         try:
             found[library] = version(library)
         except PackageNotFoundError:
@@ -67,10 +77,10 @@ def write(
     record = Record(
         kind=kind,
         scale=settings["scale"],
-        dataset=settings["dataset"],
-        stands_for=settings["stands_for"],
-        run=settings["run"],
-        seed=settings["seed"],
+        dataset=settings.get("dataset"),
+        stands_for=settings.get("stands_for"),
+        run=settings.get("run"),
+        seed=settings.get("seed"),
         settings=dict(settings),
         code=code,
         sources=sources,

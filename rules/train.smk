@@ -1,7 +1,7 @@
 """From images to weights.
 
 IN   resources/packed/<dataset>/
-OUT  results/<scale>/runs/<dataset>/<run>/seed<k>/: weights, training log, record
+OUT  results/<scale>/runs/<dataset>/<run>/seed<k>/: weights, and the record with the training's log
 Unfinished training lives in results/<scale>/state/, which no rule declares: Snakemake would
 delete it when a job fails.
 """
@@ -14,7 +14,6 @@ rule train:
         arrays=ARRAYS,
     output:
         weights=f"{RESULTS}/runs/{MODEL}/weights.safetensors",
-        history=f"{RESULTS}/runs/{MODEL}/log.jsonl",
         record=f"{RESULTS}/runs/{MODEL}/record.json",
     log:
         f"logs/{SCALE}/train/{MODEL}.log",

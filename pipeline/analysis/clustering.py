@@ -47,7 +47,7 @@ def measure(
         if not all(bool(part.isfinite().all()) for part in (ratio, *per_pair.values())):
             raise UserError(
                 f"{features}: R_FC or R_HV of {split} classes is not finite, so the features are "
-                "all alike or very large; the run failed to learn, look into its log.jsonl"
+                "all alike or very large; the run failed to learn, look into the log in its record"
             )
         values[split] = {
             "n_classes": len(np.unique(labels)),

@@ -19,7 +19,7 @@ from pipeline import records
 from pipeline.data.augmentation import Augmentation, Normalisation
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
-from pipeline.files import replacing, write_text
+from pipeline.files import replacing
 from pipeline.machine import describe
 from pipeline.models.embedding import build
 from pipeline.plugins import find
@@ -41,9 +41,9 @@ def train(
 ) -> None:
     """Train one run, or go on with it where a state file says it was.
 
-    Writes ``weights.safetensors``, ``log.jsonl`` and ``record.json`` into ``out``. With the
-    same torch build, device and threads the weights are the same bits every time, whether
-    or not the run was interrupted.
+    Writes ``weights.safetensors`` and ``record.json`` into ``out``. With the same torch build,
+    device and threads the weights are the same bits every time, whether or not the run was
+    interrupted.
 
     Raises
     ------
@@ -60,7 +60,8 @@ def train(
     file = StateFile(state / "state.safetensors", key)
     progress, best = _restore(algorithm, file)
     title = f"{settings['dataset']} {settings['run']} seed {settings['seed']}"
-    clock = saved = time.monotonic()
+    began = time.monotonic() - progress.elapsed_s
+    saved = time.monotonic()
     with _stop_signals() as stopping, Steps(title, steps, progress.step) as shown:
         while progress.step < steps:
             torch.manual_seed(derive(settings["seed"], "dropout", progress.step))
@@ -68,22 +69,26 @@ def train(
             metrics = algorithm.step(progress.step)
             progress.step += 1
             shown.advance()
-            now = time.monotonic()
-            progress.elapsed_s, clock = progress.elapsed_s + now - clock, now
-            if _due(progress.step, steps, LOGGED):
+            validates = _due(progress.step, steps, validations)
+            if validates or _due(progress.step, steps, LOGGED):
+                # This waits for the device; so the time after it is that of the steps.
                 entry = _finite(metrics, progress.step, title)
-                progress.log.append({**entry, "elapsed_s": round(progress.elapsed_s, 3)})
+                progress.elapsed_s = time.monotonic() - began
+                progress.log.append({**entry, "elapsed_s": round(progress.elapsed_s, 4)})
                 shown.note(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-            if _due(progress.step, steps, validations):
+            if validates:
                 algorithm.modules.eval()
                 scores = algorithm.validate()
                 score = scores["validation"]
-                progress.log.append({"step": progress.step, **scores})
-                shown.note(" ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+                progress.elapsed_s = time.monotonic() - began
+                entry = {"step": progress.step, **scores}
+                progress.log.append({**entry, "elapsed_s": round(progress.elapsed_s, 4)})
+                shown.note(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
                 if keeps_best and (progress.best is None or score > progress.best):
                     progress.best, best = score, _weights(algorithm)
-            if stopping or now - saved > CHECKPOINT_S:
+            if stopping or time.monotonic() - saved > CHECKPOINT_S:
                 _finite(metrics, progress.step, title)
+                progress.elapsed_s = time.monotonic() - began
                 file.save(_tensors(algorithm, best), progress)
                 saved = time.monotonic()
             if stopping:
@@ -126,6 +131,16 @@ def start(settings: dict[str, Any], packed: Packed, device: torch.device) -> Alg
 def _due(step: int, steps: int, times: int) -> bool:
     """Whether one of ``times`` evenly spread marks, the last at the end, is reached at ``step``."""
     return step * times // steps > (step - 1) * times // steps
+
+
+def step_seconds(log: list[dict[str, Any]]) -> list[float]:
+    """The time of a step in each stretch between two entries of a log, validations left out."""
+    seconds, step, elapsed = [], 0, 0.0
+    for entry in log:
+        if entry["step"] > step:
+            seconds.append((entry["elapsed_s"] - elapsed) / (entry["step"] - step))
+        step, elapsed = entry["step"], entry["elapsed_s"]
+    return seconds
 
 
 def _key(*basis: Any) -> str:
@@ -201,9 +216,6 @@ def _write(
     weights = algorithm.modules.state_dict()
     with replacing(out / "weights.safetensors") as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, temporary)
-    lines = (json.dumps(entry, allow_nan=False) for entry in progress.log)
-    write_text(out / "log.jsonl", "".join(f"{line}\n" for line in lines))
-    validations = [entry["validation"] for entry in progress.log if "validation" in entry]
     records.write(
         out / "record.json",
         "training",
@@ -214,8 +226,8 @@ def _write(
         wall_s=progress.elapsed_s,
         values={
             "steps": progress.step,
-            "seconds_per_step": progress.elapsed_s / progress.step,
-            "validation": validations,
+            "step_seconds": step_seconds(progress.log),
             "kept": "best" if best else "last",
+            "log": progress.log,
         },
     )

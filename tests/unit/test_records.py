@@ -94,7 +94,7 @@ def test_a_record_of_real_images_stands_for_nothing(tmp_path: Path) -> None:
 
 def test_a_record_says_which_versions_made_it(path: Path) -> None:
     versions = records.read(path, "evaluation").versions
-    assert versions.keys() == {"python", "numpy", "torch"}
+    assert versions.keys() == {"python", "numpy", "scikit-learn", "scipy", "torch"}
     assert versions["python"] == platform.python_version()
     assert versions["numpy"] == np.__version__
 

@@ -1,6 +1,5 @@
 """Training: learns, gives the same bits twice, and goes on exactly where it was."""
 
-import json
 import os
 import pkgutil
 import signal
@@ -81,6 +80,10 @@ def find_training(run):
 def train(settings, packed, folder):
     loop.train(settings, "digest", packed, folder / "out", folder / "state", CPU)
     return (folder / "out" / "weights.safetensors").read_bytes()
+
+
+def log_of(folder):
+    return records.read(folder / "out" / "record.json", "training").values["log"]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -205,7 +208,11 @@ def test_the_record_says_what_was_run(tiny_settings, packed, tmp_path):
     assert record.dataset == "tiny"
     assert record.stands_for == "cifar_fs"
     assert record.values["steps"] == 12
-    assert len(record.values["validation"]) == 3
+    log = record.values["log"]
+    assert len([entry for entry in log if "validation" in entry]) == 3
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 13))
+    assert len(record.values["step_seconds"]) == 12
+    assert all(seconds > 0 for seconds in record.values["step_seconds"])
     weights = load_file(tmp_path / "out" / "weights.safetensors")
     assert "scale.factor" in weights
     assert any(name.startswith("backbone.") for name in weights)
@@ -226,12 +233,22 @@ def test_the_best_validated_weights_are_kept(tiny_settings, packed, tmp_path, mo
     assert not all(torch.equal(weights[name], kept[2][name]) for name in weights)
 
 
+def test_the_time_of_a_step_leaves_validations_out():
+    log = [
+        {"step": 2, "loss": 1.0, "elapsed_s": 2.0},
+        {"step": 4, "loss": 1.0, "elapsed_s": 5.0},
+        {"step": 4, "validation": 0.5, "elapsed_s": 105.0},
+        {"step": 5, "loss": 1.0, "elapsed_s": 105.25},
+    ]
+    assert loop.step_seconds(log) == [1.0, 1.5, 0.25]
+
+
 def test_every_shot_is_validated_and_the_first_decides(tiny_settings, packed, tmp_path):
     settings = tiny_settings("r2d2_ridge", validation_shots=[3, 1])
     train(settings, packed, tmp_path)
-    log = map(json.loads, (tmp_path / "out" / "log.jsonl").read_text().splitlines())
-    scores = [entry for entry in log if "validation" in entry]
-    assert all(entry.keys() == {"step", "validation", "validation_1shot"} for entry in scores)
+    scores = [entry for entry in log_of(tmp_path) if "validation" in entry]
+    names = {"step", "validation", "validation_1shot", "elapsed_s"}
+    assert all(entry.keys() == names for entry in scores)
     weights = load_file(tmp_path / "out" / "weights.safetensors")
     algorithm = loop.start(settings, Packed.open(packed), CPU)
     algorithm.modules.load_state_dict(weights)
@@ -283,8 +300,7 @@ GOLDEN = {
 def test_the_losses_of_20_steps_are_those_they_always_were(run, tiny_settings, packed, tmp_path):
     """A refactoring changes no training; the tolerance is for other processors and builds."""
     train(tiny_settings(run, steps=20, validations=1), packed, tmp_path)
-    log = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
-    losses = [entry["loss"] for entry in map(json.loads, log) if "loss" in entry]
+    losses = [entry["loss"] for entry in log_of(tmp_path) if "loss" in entry]
     assert losses[4::5] == pytest.approx(GOLDEN[run], rel=1e-3)
 
 
