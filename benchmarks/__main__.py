@@ -1,8 +1,8 @@
 """How fast each part is on one core of this machine; ``make bench``.
 
-Every figure is the median over repetitions after a warm-up. The machine's own speed stands
-beside it as the rate of a large matrix product, measured anew before each part, since a
-figure means little without it.
+Every figure is the median over repetitions after a warm-up, or that of one run of many
+seconds. The machine's own speed stands beside it as the rate of a large matrix product,
+measured anew before each part, since a figure means little without it.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from benchmarks import heads, packing, training
+from benchmarks import heads, packing, similarity, training
 from benchmarks.timing import Figure
 from pipeline import records
 from pipeline.files import write_json, write_text
@@ -27,6 +27,7 @@ PARTS: list[Callable[[], Iterator[Figure]]] = [
     training.training_input,
     training.steps,
     packing.packing,
+    similarity.similarity,
 ]
 
 

@@ -86,9 +86,10 @@ class Features:
         self.record = records.read(folder / "record.json", "features")
 
     def split(self, name: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """Features (image, feature) float32 and labels (image,)."""
+        """Features (image, feature) float32, mapped from disk, and labels (image,)."""
         try:
-            features = np.load(self.folder / f"{name}.npy")
+            # A private map: torch takes no array that cannot be written to.
+            features = np.load(self.folder / f"{name}.npy", mmap_mode="c")
             labels = np.load(self.folder / f"{name}_labels.npy")
         except (OSError, ValueError, EOFError) as error:
             raise UserError(

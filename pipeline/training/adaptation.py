@@ -1,10 +1,11 @@
 """Fine-tuning of the whole network on each episode by gradient steps, and what comes of it."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.func import vmap
 
@@ -42,6 +43,16 @@ class Initial:
     moments: SecondMoments | None = None
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """Some episodes before and after the steps."""
+
+    support: Float[Tensor, "episode image 3 h w"]
+    query: Float[Tensor, "episode query 3 h w"]
+    start: Vectors
+    end: Vectors
+
+
 def correct(
     initial: Initial,
     adaptation: Adaptation,
@@ -49,50 +60,45 @@ def correct(
     normalisation: Normalisation,
     episodes: Episodes,
     seed: int,
-) -> Tensor:
+) -> Int64[Tensor, " episode"]:
     """Count the queries of each episode that the fine-tuned network classifies correctly.
-
-    Each episode starts from the same model, whatever came before. New heads and the order of
-    inner batches are drawn for each episode from ``seed``.
 
     Parameters
     ----------
-    images
-        (image, height, width, 3) uint8, resident on the device.
-    episodes
-        Indices into them.
+    images, normalisation, episodes, seed
+        See ``FineTuner.tune``.
 
     Returns
     -------
     Tensor
-        (episode,) counts out of way * query.
+        Counts out of way * query.
 
     Raises
     ------
     UserError
         If logits are not finite: nothing could be said of their accuracy.
     """
-    n_episodes, n_way, _ = episodes.support.shape
-    tuner = _FineTuner(initial, adaptation, n_way, images.device)
-    truth = torch.arange(n_way, device=images.device).repeat_interleave(episodes.query.shape[-1])
-    counts = []
-    finite = torch.ones((), dtype=torch.bool, device=images.device)
-    size = max(1, min(EPISODES, PARAMETERS // len(tuner.parameters)))
-    for start in range(0, n_episodes, size):
-        chosen = range(start, min(start + size, n_episodes))
-        support, query = (
-            _images(images, part[chosen.start : chosen.stop], normalisation)
-            for part in (episodes.support, episodes.query)
-        )
-        randoms = [generator(seed, "fine-tuning", episode) for episode in chosen]
-        logits = tuner.logits(support, query, randoms)
-        finite &= logits.isfinite().all()
-        counts.append((logits.argmax(-1) == truth).sum(-1))
-    if not finite:
+    tuner = FineTuner(initial, adaptation, episodes.support.shape[1], images.device)
+    tuned = tuner.tune(images, normalisation, episodes, seed)
+    counts = torch.cat([tuner.correct(some) for some in tuned])
+    require_finite(counts)
+    return counts
+
+
+def require_finite(counts: Tensor, *others: Tensor) -> None:
+    """Refuse what fine-tuning with too large steps gives.
+
+    Parameters
+    ----------
+    counts
+        Of ``FineTuner.correct``.
+    """
+    finite = [(counts >= 0).all(), *(each.isfinite().all() for each in others)]
+    if not torch.stack(finite).all():
         raise UserError(
-            "logits are not finite after fine-tuning; lower lr of the adaptation in config.yaml"
+            "logits or parameters are not finite after fine-tuning; lower lr of the adaptation in "
+            "config.yaml"
         )
-    return torch.cat(counts)
 
 
 def adapted_scores(
@@ -108,7 +114,7 @@ def adapted_scores(
     )
 
 
-class _FineTuner:
+class FineTuner:
     """One adaptation of one model."""
 
     def __init__(
@@ -126,14 +132,58 @@ class _FineTuner:
         self.moments = moments or SecondMoments(self.parameters)
         self.moves = self.network.moves(adaptation.adapt_batch_norm)
 
-    def logits(
-        self, support: Tensor, query: Tensor, randoms: list[np.random.Generator]
-    ) -> Float[Tensor, "episode query way"]:
-        """From images (episode, image, 3, height, width)."""
+    def tune(
+        self, images: Tensor, normalisation: Normalisation, episodes: Episodes, seed: int
+    ) -> Iterator[Tuned]:
+        """Fine-tune on the support of each episode; as many at a time as memory is meant to hold.
+
+        Each episode starts from the same model, whatever came before. New heads and the order
+        of inner batches are drawn for each episode from ``seed``.
+
+        Parameters
+        ----------
+        images
+            (image, height, width, 3) uint8, resident on the device.
+        episodes
+            Indices into them.
+        """
+        size = max(1, min(EPISODES, PARAMETERS // len(self.parameters)))
+        for first in range(0, len(episodes.support), size):
+            support, query = (
+                _images(images, part[first : first + size], normalisation)
+                for part in (episodes.support, episodes.query)
+            )
+            randoms = [generator(seed, "fine-tuning", first + i) for i in range(len(support))]
+            start = self.start(randoms)
+            yield Tuned(support, query, start, self.descend(start, support, randoms))
+
+    def correct(self, tuned: Tuned) -> Int64[Tensor, " episode"]:
+        """Queries classified correctly; -1 where a logit is not finite.
+
+        To refuse it here would make the host wait for the device.
+        """
+        logits = self.classify(tuned.end, tuned.support, tuned.query)
+        right = (logits.argmax(-1) == self.labels(tuned.query)).sum(-1)
+        return right.where(logits.isfinite().flatten(1).all(1), -1)
+
+    def start(self, randoms: list[np.random.Generator]) -> Vectors:
+        """The parameters before the first step, with heads drawn if they are new."""
+        parameters = self.parameters.repeat(len(randoms), 1)
+        if self.is_new:
+            head = self.network.parts(parameters)["head.weight"]
+            n_features = head.shape[-1]
+            deviation = (2 / n_features) ** 0.5 if self.adaptation.new_head == "kaiming" else 0.0
+            draws = np.stack([random.standard_normal(head.shape[1:]) for random in randoms])
+            head.copy_(send(torch.from_numpy(deviation * draws), head.device))
+            self.network.parts(parameters)["head.bias"].zero_()
+        return parameters
+
+    def descend(
+        self, parameters: Vectors, support: Tensor, randoms: list[np.random.Generator]
+    ) -> Vectors:
+        """The parameters after the last step on images (episode, image, 3, height, width)."""
         adaptation, (n_episodes, n_images) = self.adaptation, support.shape[:2]
-        classes = torch.arange(self.n_way, device=support.device)
-        labels = classes.repeat_interleave(n_images // self.n_way)
-        parameters = self._start(randoms)
+        labels = self.labels(support)
         squares, steps = self.moments.squares.expand(n_episodes, -1), self.moments.steps
         orders = [
             minibatches(n_images, adaptation.batch_size, adaptation.steps, random)
@@ -155,20 +205,13 @@ class _FineTuner:
                 steps = steps + 1
             else:
                 parameters = parameters - adaptation.lr * slopes
-        return self._classify(parameters, support, query)
-
-    def _start(self, randoms: list[np.random.Generator]) -> Vectors:
-        parameters = self.parameters.repeat(len(randoms), 1)
-        if self.is_new:
-            head = self.network.parts(parameters)["head.weight"]
-            n_features = head.shape[-1]
-            deviation = (2 / n_features) ** 0.5 if self.adaptation.new_head == "kaiming" else 0.0
-            draws = np.stack([random.standard_normal(head.shape[1:]) for random in randoms])
-            head.copy_(torch.from_numpy(deviation * draws))
-            self.network.parts(parameters)["head.bias"].zero_()
         return parameters
 
-    def _classify(self, parameters: Vectors, support: Tensor, query: Tensor) -> Tensor:
+    def classify(
+        self, parameters: Vectors, support: Tensor, query: Tensor
+    ) -> Float[Tensor, "episode query way"]:
+        """The logits of queries."""
+
         def episode(parameters: Tensor, support: Tensor, query: Tensor) -> Tensor:
             if self.adaptation.statistics != "inductive":
                 return self.network.logits(parameters, query)
@@ -179,13 +222,20 @@ class _FineTuner:
             scores: Tensor = vmap(one, chunk_size=QUERIES)(query)
             return scores
 
+        return self.each(episode, parameters, support, query)
+
+    def labels(self, images: Tensor) -> Int64[Tensor, " image"]:
+        """Of images (episode, image, ...) in the order of their classes."""
+        classes = torch.arange(self.n_way, device=images.device)
+        return classes.repeat_interleave(images.shape[1] // self.n_way)
+
+    def each(self, episode: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        """A function of all episodes, called with its own part of each of the arguments."""
         with torch.no_grad():
             if self.together:
-                scores: Tensor = vmap(episode)(parameters, support, query)
-                return scores
-            return torch.stack(
-                [episode(*own) for own in zip(parameters, support, query, strict=True)]
-            )
+                results: Tensor = vmap(episode)(*arguments)
+                return results
+            return torch.stack([episode(*own) for own in zip(*arguments, strict=True)])
 
 
 def _images(images: Tensor, chosen: np.ndarray, normalisation: Normalisation) -> Tensor:

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from pipeline import config_files, jobs, records
 from pipeline.analysis import adaptation, evaluation
-from pipeline.analysis.adaptation import adapt
-from pipeline.analysis.clustering import class_pairs, measure, printed_r_fc
+from pipeline.analysis.adaptation import adapt, fine_tune
+from pipeline.analysis.clustering import class_pairs, measure, moments, population, printed_r_fc
 from pipeline.analysis.embedding import Features, embed
 from pipeline.analysis.evaluation import evaluate
 from pipeline.analysis.model import Weights
@@ -33,7 +33,7 @@ from pipeline.machine import describe, prepare
 from pipeline.models import conv4, r2d2
 from pipeline.models.embedding import build
 from pipeline.training import loop
-from pipeline.training.adaptation import Initial, correct
+from pipeline.training.adaptation import Initial
 from pipeline.training.inner import SecondMoments
 
 CPU = torch.device("cpu")
@@ -411,7 +411,9 @@ def test_measures_are_kept_for_every_pair(model: Callable[[str], Model], tmp_pat
     assert values.keys() == {"base", "novel"}
     for split, n_classes, n_images in (("base", 64, 3), ("novel", 20, 20)):
         part = values[split]
-        assert part.keys() == {"n_classes", "images_per_class", "r_fc_printed", "pairs"}
+        assert part.keys() == {
+            "n_classes", "images_per_class", "r_fc_printed", "population", "pairs"
+        }  # fmt: skip
         assert (part["n_classes"], part["images_per_class"]) == (n_classes, n_images)
         assert part["pairs"].keys() == {"r_fc_released", "r_hv_released", "r_hv_printed"}
         for samples in part["pairs"].values():
@@ -421,6 +423,7 @@ def test_measures_are_kept_for_every_pair(model: Callable[[str], Model], tmp_pat
         assert max(part["pairs"]["r_hv_printed"]) <= 1
         assert max(part["pairs"]["r_hv_released"]) <= 4
         assert 0 < part["r_fc_printed"] < np.inf
+        assert part["population"].keys() == {"r_fc", "r_hv", "within", "between"}
 
 
 def test_measures_are_those_of_the_papers_formulas(
@@ -449,8 +452,27 @@ def test_measures_are_those_of_the_papers_formulas(
                 },
                 rel=1e-4,
             )
-        exact = float(printed_r_fc(features.double(), labels))
-        assert values[split]["r_fc_printed"] == pytest.approx(exact, rel=1e-4)
+        found = moments(features, labels, CPU)
+        assert values[split]["r_fc_printed"] == pytest.approx(float(printed_r_fc(found)))
+        assert values[split]["population"] == pytest.approx(
+            {name: float(value) for name, value in population(found).items()}
+        )
+
+
+def test_classes_may_have_unequally_many_images(copied: Path) -> None:
+    """The printed R_FC is of the first images of each, the population's of all."""
+    features, labels = (np.load(copied / f"{name}.npy") for name in ("novel", "novel_labels"))
+    kept = np.flatnonzero(np.arange(len(labels)) != np.flatnonzero(labels == 7)[-1])
+    np.save(copied / "novel.npy", features[kept])
+    np.save(copied / "novel_labels.npy", labels[kept])
+    measure(settings("measure"), "digest", copied, copied / "out.json", CPU)
+    part = records.read(copied / "out.json", "measurement").values["novel"]
+    assert part["images_per_class"] == 19
+    rest = torch.from_numpy(features[kept])
+    every, first = (moments(rest, labels[kept], CPU, n) for n in (None, 19))
+    assert part["r_fc_printed"] == pytest.approx(float(printed_r_fc(first)))
+    assert part["population"]["within"] == pytest.approx(float(every.spreads.mean()))
+    assert part["population"]["within"] != pytest.approx(float(first.spreads.mean()))
 
 
 @pytest.mark.parametrize("value", [1.0, 1e30])
@@ -477,6 +499,8 @@ def test_a_record_of_measures_is_json_that_all_can_read(
 
 
 # Gradient steps
+
+FIELDS = {"correct", "distance", "distance_with_head", "length", "loss_before", "loss_after"}
 
 
 def adapted(run: str, trained: Model, packed: Path, folder: Path, **changes: Any) -> records.Record:
@@ -507,7 +531,7 @@ def initial(run: str, weights: Path, *, head: bool = True, moments: bool = True)
 
 
 @pytest.mark.parametrize("run", ["r2d2_classical", "maml_1shot", "reptile"])
-def test_counts_are_those_of_fine_tuning_what_the_run_left(
+def test_a_record_is_of_fine_tuning_what_the_run_left(
     run: str, model: Callable[[str], Model], packed: Path, tmp_path: Path
 ) -> None:
     trained, images = model(run), Packed.open(packed)
@@ -518,15 +542,14 @@ def test_counts_are_those_of_fine_tuning_what_the_run_left(
     for name, options in wanted["adaptations"].items():
         one = Adaptation.model_validate(options)
         assert values[name]["n_queries"] == 5 * one.n_query
-        assert values[name]["correct"].keys() == {"1", "5"}
-        for shot, counts in values[name]["correct"].items():
+        for shot in ("1", "5"):
             episodes = sample(
                 images.labels("novel"), n_way=5, n_shot=int(shot), n_query=one.n_query,
                 n_episodes=one.n_episodes, seed=0, stream=f"tiny novel 5 way {shot} shot",
             )  # fmt: skip
             passport = images.passport
             normalised = Normalisation(passport.channel_mean, passport.channel_std)
-            expected = correct(
+            expected = fine_tune(
                 start,
                 one,
                 torch.from_numpy(np.array(images.images("novel"))),
@@ -534,8 +557,22 @@ def test_counts_are_those_of_fine_tuning_what_the_run_left(
                 episodes,
                 0,
             )
-            assert counts == expected.tolist()
-            assert len(counts) == one.n_episodes
+            found = {field: part[shot] for field, part in values[name].items() if field in FIELDS}
+            assert found.keys() == FIELDS
+            for field, samples in found.items():
+                assert samples == pytest.approx(getattr(expected, field).tolist(), rel=1e-6)
+                assert len(samples) == one.n_episodes
+            assert found["correct"] == expected.correct.tolist()
+        assert values[name].keys() == {"n_queries", *FIELDS}
+        assert all(values[name][field].keys() == {"1", "5"} for field in FIELDS)
+
+
+def test_a_head_that_starts_at_zero_has_no_distance_in_the_record(
+    model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    zero = {"maml_fresh": {"new_head": "zero"}}
+    record = adapted("r2d2_classical", model("r2d2_classical"), packed, tmp_path, adaptations=zero)
+    assert record.values["maml_fresh"].keys() == {"n_queries", *FIELDS} - {"distance_with_head"}
 
 
 def test_adapting_again_gives_the_same_counts(
