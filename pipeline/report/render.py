@@ -1,5 +1,7 @@
-"""A table as Markdown, LaTeX and CSV."""
+"""A table as Markdown, LaTeX, CSV, and as JSON for the page."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -7,44 +9,259 @@ import pandas as pd
 from tabulate import tabulate
 
 from pipeline.analysis.statistics import Estimate
-from pipeline.files import write_text
-from pipeline.report.table import Cell, Published, Section, Table
+from pipeline.files import write_json, write_text
+from pipeline.report.results import Results
+from pipeline.report.table import MARKS, Cell, Published, Section, Table, complete, variants
+from pipeline.report.tex import escaped, fitted
 
 PENDING = "pending"
+# Lines that a page of LaTeX holds beside a caption.
+LONG = 45
 
 
-def write(table: Table, prefix: Path) -> None:
-    """Write ``<prefix>.md`` and ``.tex`` to be read, ``.csv`` with every cell in full."""
-    write_text(prefix.with_suffix(".md"), markdown(table))
-    write_text(prefix.with_suffix(".tex"), latex(table))
+def write(table: Table, results: Results, settings: Mapping[str, Any], prefix: Path) -> None:
+    """Write ``<prefix>.md`` and ``.tex`` to be read, ``.csv`` in full, ``.json`` for the page.
+
+    Raises
+    ------
+    UserError
+        If a cell is pending and the settings are strict.
+    """
+    complete(table, results, settings)
+    layout = Layout(table, variants(results, table))
+    write_text(prefix.with_suffix(".md"), markdown(layout))
+    write_text(prefix.with_suffix(".tex"), latex(layout))
     write_text(prefix.with_suffix(".csv"), _csv(table))
+    write_json(prefix.with_suffix(".json"), as_json(layout))
 
 
-def markdown(table: Table) -> str:
+@dataclass(frozen=True)
+class Entry:
+    """What stands in one place of a printed table."""
+
+    text: str = ""
+    bold: bool = False
+    # Keys of MARKS.
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A printed line: our numbers, their intervals, or the paper's numbers."""
+
+    name: str
+    backbone: str
+    entries: dict[str, Entry]
+
+
+@dataclass
+class Layout:
+    """A table as it is printed: up to three lines for each row of the paper's."""
+
+    table: Table
+    more_notes: list[str]
+    # The letter of each mark, by where it is met first.
+    letters: dict[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        met = dict.fromkeys(
+            mark for cell in self.table.cells for mark in (*cell.marks, *cell.paper_marks)
+        )
+        self.letters = {mark: chr(ord("a") + index) for index, mark in enumerate(met)}
+
+    def lines(self, section: Section) -> list[Line]:
+        rows: dict[tuple[str, str], list[Cell]] = {}
+        for cell in section.cells:
+            rows.setdefault((cell.row, cell.backbone), []).append(cell)
+        lines = []
+        for (row, backbone), cells in rows.items():
+            kinds: list[tuple[str, str, Callable[[Section, Cell], Entry]]] = [
+                (row, backbone, self.ours),
+                ("95 %", "", self.interval),
+                ("paper", "", self.paper),
+            ]
+            for name, group, entry in kinds:
+                entries = {cell.column: entry(section, cell) for cell in cells}
+                if name == row or any(one.text for one in entries.values()):
+                    lines.append(Line(name, group, entries))
+        return lines
+
+    def ours(self, _: Section, cell: Cell) -> Entry:
+        if cell.ours is None:
+            return Entry(PENDING)
+        return Entry(estimated(cell.ours, self.table.digits), cell.best, cell.marks)
+
+    def interval(self, _: Section, cell: Cell) -> Entry:
+        return Entry(interval_of(cell.ours, self.table.digits) if cell.ours else "")
+
+    def paper(self, section: Section, cell: Cell) -> Entry:
+        if cell.paper is None:
+            return Entry()
+        # To generated images the paper's numbers are no more than an example of its form.
+        difference = "" if section.is_stand_in else _difference(cell, self.table.digits)
+        return Entry(f"{printed(cell.paper)}{difference}", marks=cell.paper_marks)
+
+    @property
+    def notes(self) -> list[str]:
+        """The table's own, between what its numbers are and what must not be read into them."""
+        table = self.table
+        means = [cell for cell in table.cells if cell.ours and cell.ours.se is not None]
+        units = sorted({(cell.measured.unit, cell.ours.n) for cell in means if cell.ours})
+        seeds = ", ".join(str(n) for n in sorted({cell.n_seeds for cell in means}))
+        notes = list(table.notes)
+        if means:
+            notes.insert(
+                0,
+                "Ours: mean ± one standard error, and the 95 % confidence interval, over "
+                f"{', '.join(f'{n} samples ({unit})' for unit, n in units)}; seeds: {seeds}.",
+            )
+        if any(
+            cell.difference is not None
+            for section in table.sections
+            for cell in section.cells
+            if not section.is_stand_in
+        ):
+            notes.append(
+                "Paper: in brackets our difference to it, and the same in standard errors (SE) of "
+                "the difference."
+            )
+        if any(cell.best for cell in table.cells):
+            notes.append("Bold: the best of those that the paper compares.")
+        notes += [f"{letter}: {MARKS[mark]}" for mark, letter in self.letters.items()]
+        notes += self.more_notes
+        if any(section.is_stand_in for section in table.sections):
+            notes.append(
+                "Generated images stand in for the paper's: what is measured on them says nothing "
+                "about the paper, whose numbers show what its table is like."
+            )
+        return notes
+
+
+def estimated(ours: Estimate, digits: int) -> str:
+    """The mean with its standard error."""
+    return f"{ours.mean:.{digits}f}" + ("" if ours.se is None else f" ± {ours.se:.{digits}f}")
+
+
+def interval_of(ours: Estimate, digits: int) -> str:
+    if ours.interval is None:
+        return ""
+    low, high = ours.interval
+    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def printed(paper: Published) -> str:
+    return f"{paper.value}" + ("" if paper.radius is None else f" ± {paper.radius}")
+
+
+def _difference(cell: Cell, digits: int) -> str:
+    if cell.difference is None:
+        return ""
+    in_se = cell.difference_in_se
+    return f" ({cell.difference:+.{digits}f}{'' if in_se is None else f', {in_se:+.1f} SE'})"
+
+
+def markdown(layout: Layout) -> str:
+    def shown(entry: Entry) -> str:
+        marks = ", ".join(layout.letters[mark] for mark in entry.marks)
+        text = f"**{entry.text}**" if entry.bold else entry.text
+        return f"{text} <sup>{marks}</sup>" if marks else text
+
+    table = layout.table
     parts = [f"# {table.heading}", f"Scale: {table.scale}."]
     for section in table.sections:
-        frame = _frame(table, section)
-        body = tabulate(frame.to_dict("list"), "keys", "github", disable_numparse=True)
+        lines = [
+            {"": line.name, "Backbone": line.backbone}
+            | {name: shown(entry) for name, entry in line.entries.items()}
+            for line in layout.lines(section)
+        ]
+        body = tabulate(
+            _columns(lines, section).to_dict("list"), "keys", "github", disable_numparse=True
+        )
         parts += [f"## {section.heading}", body]
-    parts.append("\n".join(f"- {note}" for note in _notes(table)))
+    parts.append("\n".join(f"- {note}" for note in layout.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def latex(table: Table) -> str:
-    """One float per data set; needs the package booktabs."""
-    parts = []
+def latex(layout: Layout) -> str:
+    """A float for each data set, or, where it is long, a table of several pages.
+
+    Needs the packages booktabs, graphicx and longtable.
+    """
+
+    def shown(entry: Entry) -> str:
+        text = escaped(entry.text)
+        marks = ", ".join(layout.letters[mark] for mark in entry.marks)
+        text = rf"\textbf{{{text}}}" if entry.bold else text
+        return rf"{text}\textsuperscript{{{marks}}}" if marks else text
+
+    table, parts = layout.table, []
     for section in table.sections:
-        body = _frame(table, section).to_latex(index=False, escape=True)
-        # An opening bracket after a line's end would be read as the option of \\.
-        body = body.replace("±", r"$\pm$").replace("[", "{[}")
-        caption = " ".join(
-            [f"{table.title}. {section.heading}. Scale: {table.scale}.", *_notes(table)]
-        )
-        parts.append(
-            "\\begin{table}\n\\centering\\footnotesize\n"
-            f"{body}\\caption{{{_escaped(caption)}}}\n\\end{{table}}\n"
-        )
+        lines = [
+            {"": escaped(line.name), "Backbone": escaped(line.backbone)}
+            | {escaped(name): shown(entry) for name, entry in line.entries.items()}
+            for line in layout.lines(section)
+        ]
+        long = len(lines) > LONG
+        body = _columns(lines, section).to_latex(index=False, escape=False, longtable=long)
+        words = [f"{table.heading}. {section.heading}. Scale: {table.scale}.", *layout.notes]
+        caption = rf"\caption{{{escaped(' '.join(words))}}}"
+        if long:
+            # pandas would repeat the caption on every page.
+            body = body.replace("\\toprule", f"{caption} \\\\\n\\toprule", 1)
+            parts.append(f"{{\\footnotesize\n{body}}}\n")
+        else:
+            parts.append(
+                "\\begin{table}[htbp]\n\\centering\\footnotesize\n"
+                f"{fitted(body)}\n{caption}\n\\end{{table}}\n"
+            )
     return "\n".join(parts)
+
+
+def _columns(lines: list[dict[str, str]], section: Section) -> pd.DataFrame:
+    """A column may be of one row alone; that of backbones goes where there are none."""
+    frame = pd.DataFrame(lines).fillna("")
+    if not any(cell.backbone for cell in section.cells):
+        frame = frame.drop(columns="Backbone")
+    return frame
+
+
+def as_json(layout: Layout) -> dict[str, Any]:
+    """What the page shows of a table, and where each cell comes from."""
+    table = layout.table
+    return {
+        "id": table.id,
+        "number": table.number,
+        "heading": table.heading,
+        "scale": table.scale,
+        "notes": layout.notes,
+        "sections": [
+            {
+                "heading": section.heading,
+                "columns": list(dict.fromkeys(cell.column for cell in section.cells)),
+                "cells": [
+                    {
+                        "address": section.address(cell),
+                        "row": cell.row,
+                        "backbone": cell.backbone,
+                        "column": cell.column,
+                        "value": cell.ours.mean if cell.ours else None,
+                        "ours": layout.ours(section, cell).text,
+                        "interval": layout.interval(section, cell).text,
+                        "paper": layout.paper(section, cell).text,
+                        "best": cell.best,
+                        "marks": [layout.letters[mark] for mark in cell.marks],
+                        "paper_marks": [layout.letters[mark] for mark in cell.paper_marks],
+                        "place": cell.measured.place,
+                        "samples": cell.ours.n if cell.ours else 0,
+                        "unit": cell.measured.unit,
+                        "sources": list(cell.measured.sources),
+                    }
+                    for cell in section.cells
+                ],
+            }
+            for section in table.sections
+        ],
+    }
 
 
 def _csv(table: Table) -> str:
@@ -54,71 +271,15 @@ def _csv(table: Table) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-def _frame(table: Table, section: Section) -> pd.DataFrame:
-    """A line for each row of the paper's table; its columns with interval, paper, difference."""
-    lines: dict[tuple[str, str], dict[str, str]] = {}
-    compared = any(cell.paper for cell in section.cells)
-    for cell in section.cells:
-        names = {"": cell.row} | ({"Backbone": cell.backbone} if cell.backbone else {})
-        line = lines.setdefault((cell.row, cell.backbone), names)
-        line[cell.column] = line[f"{cell.column} 95 %"] = PENDING
-        if cell.ours is not None:
-            line[cell.column], line[f"{cell.column} 95 %"] = _estimate(cell.ours, table.digits)
-        if compared:
-            line[f"{cell.column} paper"] = _paper(cell.paper)
-            difference = cell.difference
-            line[f"{cell.column} difference"] = (
-                "" if difference is None else f"{difference:+.{table.digits}f}"
-            )
-    # A column may be of one backbone alone.
-    return pd.DataFrame(list(lines.values())).fillna("")
-
-
-def _estimate(ours: Estimate, digits: int) -> tuple[str, str]:
-    """The mean with its standard error, and the interval."""
-    if ours.se is None or ours.interval is None:
-        return f"{ours.mean:.{digits}f}", ""
-    low, high = ours.interval
-    return (
-        f"{ours.mean:.{digits}f} ± {ours.se:.{digits}f}",
-        f"[{low:.{digits}f}, {high:.{digits}f}]",
-    )
-
-
-def _paper(paper: Published | None) -> str:
-    if paper is None:
-        return ""
-    radius = "" if paper.radius is None else f" ± {paper.radius}"
-    return f"{paper.value}{radius}{' (quoted)' if paper.kind == 'quoted' else ''}"
-
-
-def _notes(table: Table) -> list[str]:
-    """The table's own notes, between what its numbers are and what must not be read into them."""
-    means = [cell for cell in table.cells if cell.ours and cell.ours.se is not None]
-    samples = ", ".join(str(n) for n in sorted({cell.ours.n for cell in means if cell.ours}))
-    seeds = ", ".join(str(n) for n in sorted({cell.n_seeds for cell in means}))
-    notes = [
-        "Ours: mean ± one standard error, and the 95 % confidence interval. "
-        f"Samples per cell: {samples or 'none'}; seeds: {seeds or 'none'}.",
-        *table.notes,
-    ]
-    if any(cell.paper and cell.paper.kind == "quoted" for cell in table.cells):
-        notes.append("(quoted): the paper took this number from earlier work.")
-    if any(section.dataset not in (None, section.role) for section in table.sections):
-        notes.append(
-            "Generated images stand in for the paper's: their differences to the paper's numbers "
-            "say nothing about the paper."
-        )
-    return notes
-
-
 def _row(table: Table, section: Section, cell: Cell) -> dict[str, Any]:
     low, high = (cell.ours and cell.ours.interval) or (None, None)
     return {
         "table": table.id,
+        "cell": section.address(cell),
         "scale": table.scale,
         "dataset": section.dataset,
         "in_place_of": section.role,
+        "part": section.part,
         "row": cell.row,
         "backbone": cell.backbone,
         "column": cell.column,
@@ -127,17 +288,15 @@ def _row(table: Table, section: Section, cell: Cell) -> dict[str, Any]:
         "low_95": low,
         "high_95": high,
         "n_samples": cell.ours and cell.ours.n,
+        "unit": cell.measured.unit,
         "n_seeds": cell.n_seeds,
         "sd_between_seeds": cell.seed_sd,
         "published": cell.paper and cell.paper.value,
         "published_radius": cell.paper and cell.paper.radius,
         "published_radius_meaning": cell.paper and cell.paper.radius_meaning,
         "published_kind": cell.paper and cell.paper.kind,
-        "difference": cell.difference,
+        "difference": None if section.is_stand_in else cell.difference,
+        "difference_in_se": None if section.is_stand_in else cell.difference_in_se,
+        "marks": " ".join((*cell.marks, *cell.paper_marks)),
+        "records": " ".join(cell.measured.sources),
     }
-
-
-def _escaped(text: str) -> str:
-    for character in "%_&#":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("±", r"$\pm$")

@@ -1,6 +1,7 @@
-"""The records that a table reads, and the numbers it asks of them."""
+"""The records that a part of the report reads, and the numbers it asks of them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,68 +9,229 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import records
+from pipeline.analysis.statistics import Estimate, estimate
 from pipeline.errors import UserError
 
 Samples = NDArray[np.float64]
-# Of each seed that was trained.
-PerSeed = Mapping[int, Samples]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One quantity as it was measured, for each seed; falsy if it was not measured at all."""
+
+    # Of each episode, or pair of classes, or fold of images; seeds share them.
+    samples: Mapping[int, Samples] = field(default_factory=dict)
+    # The records that hold it, below results/<scale>, and where in them.
+    sources: tuple[str, ...] = ()
+    place: str = ""
+    # What one sample is.
+    unit: str = "episode"
+    # Of each seed, where the quantity is not the mean of the samples.
+    values: Mapping[int, float] | None = None
+    # What decides which samples there are; those of one basis can be paired.
+    basis: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.samples)
+
+    def of_seeds(self) -> dict[int, float]:
+        """The quantity of each seed."""
+        if self.values is not None:
+            return dict(self.values)
+        return {seed: float(one.mean()) for seed, one in self.samples.items()}
+
+    def over_seeds(self) -> Samples:
+        """Each sample's mean over the seeds."""
+        return np.asarray(np.mean(list(self.samples.values()), axis=0), dtype=np.float64)
+
+    def estimate(self) -> Estimate:
+        """The mean over seeds with the error that its samples give it; one sample gives none."""
+        shared = self.over_seeds()
+        mean = float(np.mean(list(self.of_seeds().values())))
+        if len(shared) < 2:
+            return Estimate(mean, None, len(shared))
+        spread = estimate(shared)
+        return Estimate(mean, spread.se, spread.n)
+
+    def minus(self, other: "Measured") -> "Measured":
+        """The difference, sample by sample, of the seeds that both have.
+
+        Raises
+        ------
+        ValueError
+            If samples are not of the same episodes, pairs or folds.
+        """
+        seeds = [seed for seed in self.samples if seed in other.samples]
+        if seeds and self.basis != other.basis:
+            raise ValueError(f"samples of {self.basis} and {other.basis} cannot be paired")
+        mine, theirs = self.of_seeds(), other.of_seeds()
+        return Measured(
+            {seed: self.samples[seed] - other.samples[seed] for seed in seeds},
+            tuple(dict.fromkeys(self.sources + other.sources)) if seeds else (),
+            self.place,
+            self.unit,
+            None if self.values is None else {seed: mine[seed] - theirs[seed] for seed in seeds},
+            self.basis,
+        )
 
 
 class Results:
-    """All records given to one table: evaluations, adaptations, measurements.
+    """The records below a folder ``results/<scale>`` that the settings of a job name.
+
+    A record that is not there is missing, which leaves its numbers out.
 
     Raises
     ------
     UserError
-        If a record is of another scale, two of one data set are not of the same episodes, or
-        two are of the same run and seed.
+        If a record is of another scale or in the place of another, or two of one data set are
+        not of the same images or episodes.
     """
 
-    def __init__(self, paths: Iterable[Path], scale: str) -> None:
-        self._found: dict[tuple[str, str, str], dict[int, records.Record]] = {}
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.subjects: Mapping[str, records.Subjects] = settings["records"]
+        self.missing: list[str] = []
+        self._found: dict[tuple[str, str, str], dict[int, tuple[str, records.Record]]] = {}
         # What all records of a kind and data set must share, for samples to be paired.
-        shared: dict[tuple[str, str], tuple[Path, dict[str, Any]]] = {}
-        for path in paths:
-            record = records.read(path, "evaluation", "adaptation", "measurement")
-            if record.scale != scale:
-                raise UserError(
-                    f"{path} was made at scale {record.scale!r}, this table is of {scale!r}: "
-                    "scales are never mixed"
-                )
-            for what, basis in _bases(record).items():
-                basis["images"] = record.sources.get("images")
-                first, expected = shared.setdefault((what, record.dataset), (path, basis))
-                if basis != expected:
+        shared: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        for kind, subjects in self.subjects.items():
+            for place in records.places(kind, subjects, settings["seeds"]):
+                if not (folder / place).exists():
+                    self.missing.append(place)
+                    continue
+                record = records.read(folder / place, kind)
+                if record.scale != settings["scale"]:
                     raise UserError(
-                        f"{path} and {first} cannot be compared: {basis} and {expected}; "
-                        "run snakemake again, it makes both anew"
+                        f"{folder / place} was made at scale {record.scale!r}, this is of "
+                        f"{settings['scale']!r}: scales are never mixed"
                     )
-            seeds = self._found.setdefault((record.kind, record.dataset, record.run), {})
-            if record.seed in seeds:
-                raise UserError(
-                    f"{path}: there are two records of this {record.kind} of {record.run} on "
-                    f"{record.dataset}, seed {record.seed}; give one of them"
+                self._check(place, record, shared)
+                subject = record.run or record.settings["simulation"]
+                own = records.PLACES[kind].format(
+                    dataset=record.dataset, run=subject, simulation=subject, seed=record.seed
                 )
-            seeds[record.seed] = record
+                if own != place:
+                    raise UserError(
+                        f"{folder / place} is the record of {own}; delete it and run snakemake "
+                        "again"
+                    )
+                seeds = self._found.setdefault((kind, record.dataset or "", subject), {})
+                seeds[record.seed or 0] = (place, record)
 
-    def accuracy(self, dataset: str, run: str, fine_tuner: str, n_shot: int) -> PerSeed:
-        """Accuracy in percent of each episode, (episode,), for each seed that was measured."""
+    def _check(
+        self,
+        place: str,
+        record: records.Record,
+        shared: dict[tuple[str, str], tuple[str, dict[str, Any]]],
+    ) -> None:
+        images = {"images": {"images": record.sources.get("images")}}
+        for what, basis in (images | _bases(record)).items():
+            first, expected = shared.setdefault((what, record.dataset or ""), (place, basis))
+            if basis != expected:
+                raise UserError(
+                    f"{self.folder / place} and {self.folder / first} cannot be compared: {basis} "
+                    f"and {expected}; run snakemake again, it makes both anew"
+                )
 
-        def of_head(values: dict[str, Any]) -> Samples | None:
-            counts = values["correct"].get(str(n_shot), {}).get(fine_tuner)
-            if counts is None:
-                return None
-            return _percent(counts, values["n_queries"])
+    def expects(self, kind: records.Kind, dataset: str, run: str) -> bool:
+        """Whether the run is trained on the data set; on one that is not there any might be."""
+        runs = self.subjects.get(kind, {}).get(dataset)
+        return runs is None or run in runs
 
-        def of_adaptation(values: dict[str, Any]) -> Samples | None:
-            counts = values.get(fine_tuner, {"correct": {}})["correct"].get(str(n_shot))
-            if counts is None:
-                return None
-            return _percent(counts, values[fine_tuner]["n_queries"])
+    def all_of(self, kind: records.Kind) -> Iterator[tuple[str, records.Record]]:
+        """Every record of a kind that was found, and where it lies."""
+        for (of_kind, _, _), seeds in self._found.items():
+            if of_kind == kind:
+                yield from seeds.values()
 
-        return self._per_seed("evaluation", dataset, run, of_head) or self._per_seed(
-            "adaptation", dataset, run, of_adaptation
+    def images(self, dataset: str) -> dict[str, str] | None:
+        """What records say of the images of a data set, if anything was measured on them."""
+        for (_, of_dataset, _), seeds in self._found.items():
+            for _, record in seeds.values():
+                if of_dataset == dataset and "images" in record.sources:
+                    return record.sources
+        return None
+
+    # Quantities
+
+    def accuracy(self, dataset: str, run: str, fine_tuner: str, n_shot: int) -> Measured:
+        """Accuracy of each episode, in percent."""
+        shot = str(n_shot)
+        heads = self.read(
+            "evaluation", dataset, run, "correct", shot, fine_tuner, scale=_percent, basis="heads"
         )
+        return heads or self.read(
+            "adaptation",
+            dataset,
+            run,
+            fine_tuner,
+            "correct",
+            shot,
+            scale=lambda values: _percent(values[fine_tuner]),
+            basis=f"adaptation {fine_tuner}",
+        )
+
+    def travel(
+        self, dataset: str, run: str, adaptation: str, n_shot: int, quantity: str
+    ) -> Measured:
+        """A quantity of each fine-tuning: "distance", "loss_before" and others of its record."""
+        return self.read(
+            "adaptation",
+            dataset,
+            run,
+            adaptation,
+            quantity,
+            str(n_shot),
+            basis=f"adaptation {adaptation}",
+        )
+
+    def clustering(self, dataset: str, run: str, split: str, name: str) -> Measured:
+        """A measure of each pair of classes."""
+        return self.read("measurement", dataset, run, split, "pairs", name, unit="pair of classes")
+
+    def population(self, dataset: str, run: str, split: str, *place: str) -> Measured:
+        """A measure of all classes and embedded images at once; it has no samples."""
+        return self.read("measurement", dataset, run, split, *place, unit="model")
+
+    def step_seconds(self, dataset: str, run: str) -> Measured:
+        """The time of a training step, in each stretch of the run."""
+        return self.read("training", dataset, run, "step_seconds", unit="stretch of training")
+
+    def separation(self, dataset: str, run: str, panel: str) -> Measured:
+        """How well the plane of Figure 2 separates each choice of classes: the ratio's logarithm.
+
+        A ratio may be tens of times another's, and few would decide a mean of them.
+        """
+        found = self.read("projection", dataset, run, panel, "ratios", unit="choice of classes")
+        return replace(
+            found, samples={seed: np.log(ratios) for seed, ratios in found.samples.items()}
+        )
+
+    def similarity(
+        self, dataset: str, run: str, twin: str, split: str, name: str = "cka"
+    ) -> Measured:
+        """CKA of a meta-learned run's features and a twin's, of each seed; or of its own seeds.
+
+        Samples are folds of the images, whose CKA is debiased.
+        """
+        for place, record in self._found.get(("similarity", dataset, run), {}).values():
+            found = [pair for pair in record.values[split]["pairs"] if pair["run"] == twin]
+            # A run's own seeds may meet several others each.
+            pairs = dict(enumerate(found)) if twin == run else {one["seed"]: one for one in found}
+            return Measured(
+                {key: np.asarray(pair["folds"]) for key, pair in pairs.items()},
+                (place,) if pairs else (),
+                f"{split}.pairs.{twin}.{name}",
+                "fold of images",
+                {key: float(pair[name]) for key, pair in pairs.items()},
+                "similarity",
+            )
+        return Measured()
+
+    def simulation(self, name: str) -> records.Record | None:
+        for _, record in self._found.get(("simulation", "", name), {}).values():
+            return record
+        return None
 
     def fine_tuners(self, dataset: str) -> list[tuple[str, str]]:
         """Each run with each of its fine-tuners."""
@@ -77,8 +239,8 @@ class Results:
             dict.fromkeys(
                 (run, name)
                 for (kind, of_dataset, run), seeds in self._found.items()
-                if kind != "measurement" and of_dataset == dataset
-                for record in seeds.values()
+                if kind in ("evaluation", "adaptation") and of_dataset == dataset
+                for _, record in seeds.values()
                 for name in _fine_tuners(record)
             )
         )
@@ -86,60 +248,61 @@ class Results:
     def adaptations(self) -> dict[str, dict[str, Any]]:
         """The options of each adaptation that was measured, by name."""
         found: dict[str, dict[str, Any]] = {}
-        for seeds in self._found.values():
-            for record in seeds.values():
-                if record.kind == "adaptation":
-                    found |= record.settings["adaptations"]
+        for _, record in self.all_of("adaptation"):
+            found |= record.settings["adaptations"]
         return dict(sorted(found.items()))
 
-    def clustering(self, dataset: str, run: str, split: str, name: str) -> PerSeed:
-        """A measure of each pair of classes, (pair,), for each seed that was measured."""
-        return self._per_seed(
-            "measurement",
-            dataset,
-            run,
-            lambda values: np.asarray(values[split]["pairs"][name], dtype=np.float64),
-        )
+    def read(
+        self,
+        kind: records.Kind,
+        dataset: str,
+        run: str,
+        *place: str,
+        scale: Callable[[Any], float] = lambda _: 1.0,
+        unit: str = "episode",
+        basis: str | None = None,
+    ) -> Measured:
+        """What stands at a place in the values of a run's records, times ``scale`` of these.
 
-    def printed_r_fc(self, dataset: str, run: str, split: str) -> PerSeed:
-        """The printed R_FC, one ratio over all classes of a split, (1,), for each seed."""
-        return self._per_seed(
-            "measurement", dataset, run, lambda values: np.array([values[split]["r_fc_printed"]])
-        )
+        All records of a kind are of one basis, unless one is given.
+        """
+        samples, sources = {}, []
+        for seed, (file, record) in sorted(self._found.get((kind, dataset, run), {}).items()):
+            value: Any = record.values
+            for name in place:
+                value = value.get(name) if isinstance(value, dict) else None
+            if value is not None:
+                factor = scale(record.values)
+                samples[seed] = factor * np.atleast_1d(np.asarray(value, dtype=np.float64))
+                sources.append(file)
+        return Measured(samples, tuple(sources), ".".join(place), unit, basis=basis or kind)
 
-    def _per_seed(
-        self, kind: str, dataset: str, run: str, read: Callable[[dict[str, Any]], Samples | None]
-    ) -> PerSeed:
-        found = sorted(self._found.get((kind, dataset, run), {}).items())
-        samples = {seed: read(record.values) for seed, record in found}
-        return {seed: one for seed, one in samples.items() if one is not None}
 
-
-def _percent(counts: list[int], n_queries: int) -> Samples:
-    share: Samples = np.asarray(counts, dtype=np.float64) / n_queries
-    return 100 * share
+def _percent(values: Mapping[str, Any]) -> float:
+    return 100 / float(values["n_queries"])
 
 
 def _bases(record: records.Record) -> dict[str, dict[str, Any]]:
     """The settings by which samples of different models are of the same episodes or pairs."""
     settings = record.settings
-    if record.kind == "measurement":
-        return {"pairs": {name: settings.get(name) for name in ("n_pairs", "measurement_seed")}}
-    episodes = {"episodes": settings.get("episodes")}
-    if record.kind == "evaluation":
-        return {"heads": episodes}
-    return {
-        f"adaptation {name}": {**episodes, "options": options}
-        for name, options in settings.get("adaptations", {}).items()
-    }
+    match record.kind:
+        case "measurement":
+            return {"pairs": {name: settings.get(name) for name in ("n_pairs", "measurement_seed")}}
+        case "evaluation":
+            return {"heads": {"episodes": settings.get("episodes")}}
+        case "adaptation":
+            return {
+                f"adaptation {name}": {"episodes": settings.get("episodes"), "options": options}
+                for name, options in settings.get("adaptations", {}).items()
+            }
+        case "projection":
+            names = ("n_classes", "n_images", "n_fit", "n_draws", "projection_seed")
+            return {"projection": {name: settings.get(name) for name in names}}
+        case _:
+            return {}
 
 
 def _fine_tuners(record: records.Record) -> list[str]:
     if record.kind == "evaluation":
         return [head["name"] for head in record.settings["heads"]]
     return list(record.settings["adaptations"])
-
-
-def over_seeds(samples: PerSeed) -> Samples:
-    """Each episode's mean over the seeds, which share their episodes: (episode,)."""
-    return np.asarray(np.mean(list(samples.values()), axis=0), dtype=np.float64)

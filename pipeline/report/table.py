@@ -1,18 +1,30 @@
 """What a table is: sections of cells, each with its uncertainty and the paper's value."""
 
 import csv
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import cache
+from functools import cache, cached_property
+from math import hypot
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.analysis.statistics import Estimate, estimate
-from pipeline.report.results import PerSeed, over_seeds
+from pipeline.analysis.statistics import Estimate
+from pipeline.errors import UserError
+from pipeline.report.results import Measured, Results
 
 PAPER_NAMES = {"cifar_fs": "CIFAR-FS", "mini_imagenet": "mini-ImageNet"}
+
+# What a letter at a number says of it.
+MARKS = {
+    "quoted": "The paper took this number from earlier work.",
+    "suspect": "The paper prints under this name a number that was measured otherwise: see "
+    "published.csv.",
+    "transductive": "Transductive: batch norm sees all queries of an episode as one batch.",
+}
 
 
 @dataclass(frozen=True)
@@ -23,8 +35,15 @@ class Published:
     radius: Decimal | None
     # What the radius means: "one standard error", "95 % interval" or "none".
     radius_meaning: str
-    # "measured" by the authors, or "quoted" by them from other work.
+    # "measured" by the authors, "quoted" by them from other work, or "suspect".
     kind: str
+
+    @property
+    def se(self) -> float:
+        """Its standard error, by what the radius means; 0 where none is printed."""
+        if self.radius is None:
+            return 0.0
+        return float(self.radius) / (1.96 if self.radius_meaning == "95 % interval" else 1.0)
 
 
 def published(table: str, row: str, backbone: str, role: str, column: str) -> Published | None:
@@ -48,16 +67,32 @@ def _all_published() -> Mapping[tuple[str, ...], Published]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table; ``ours`` is None while it is pending."""
+    """One number of a table; not measured, it is pending."""
 
     row: str
     backbone: str
     column: str
-    ours: Estimate | None
-    n_seeds: int = 0
-    # Standard deviation between the seeds' means; None with a single seed.
-    seed_sd: float | None = None
+    measured: Measured
     paper: Published | None = None
+    # Keys of MARKS that hold for our number.
+    marks: tuple[str, ...] = ()
+    # Cells with the same rivals compete: the best of them is in bold, as in the paper.
+    rivals: str | None = None
+    best: bool = False
+
+    @cached_property
+    def ours(self) -> Estimate | None:
+        return self.measured.estimate() if self.measured else None
+
+    @property
+    def n_seeds(self) -> int:
+        return len(self.measured.samples)
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Standard deviation between seeds; None with a single one."""
+        values = list(self.measured.of_seeds().values())
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
     @property
     def difference(self) -> float | None:
@@ -66,31 +101,19 @@ class Cell:
             return None
         return self.ours.mean - float(self.paper.value)
 
+    @property
+    def difference_in_se(self) -> float | None:
+        """The same in standard errors of the difference, as far as both sides give one."""
+        ours, difference = self.ours, self.difference
+        if ours is None or difference is None or self.paper is None:
+            return None
+        se = hypot(ours.se or 0.0, self.paper.se)
+        return difference / se if se > 0 else None
 
-def cell(
-    row: str,
-    backbone: str,
-    column: str,
-    samples: PerSeed,
-    paper: Published | None = None,
-) -> Cell:
-    """A cell from each seed's samples: the error is over episodes, of the mean over seeds.
-
-    A single sample per seed is a number that is no mean, and has no error.
-    """
-    if not samples:
-        return Cell(row, backbone, column, None, paper=paper)
-    means = [float(one.mean()) for one in samples.values()]
-    shared = over_seeds(samples)
-    return Cell(
-        row,
-        backbone,
-        column,
-        estimate(shared) if len(shared) > 1 else Estimate(float(shared[0]), None, 1),
-        n_seeds=len(samples),
-        seed_sd=float(np.std(means, ddof=1)) if len(means) > 1 else None,
-        paper=paper,
-    )
+    @property
+    def paper_marks(self) -> tuple[str, ...]:
+        kind = self.paper.kind if self.paper else "measured"
+        return (kind,) if kind in MARKS else ()
 
 
 @dataclass(frozen=True)
@@ -101,15 +124,37 @@ class Section:
     # What was measured in its place: itself, a stand-in, or nothing at this scale.
     dataset: str | None
     cells: list[Cell]
+    # What else it is about, where a data set has several sections.
+    part: str = ""
 
     @property
     def heading(self) -> str:
+        return ", ".join(filter(None, [self._data, self.part]))
+
+    @property
+    def short(self) -> str:
+        """The heading in a few words, where other words say what generated images are."""
+        return ", ".join(filter(None, [self.dataset or PAPER_NAMES[self.role], self.part]))
+
+    @property
+    def is_stand_in(self) -> bool:
+        return self.dataset not in (None, self.role)
+
+    @property
+    def _data(self) -> str:
         paper = PAPER_NAMES[self.role]
         if self.dataset is None:
             return f"{paper} (no data at this scale)"
-        if self.dataset == self.role:
+        if not self.is_stand_in:
             return paper
         return f"{self.dataset} (generated images in the place of {paper})"
+
+    def address(self, cell: Cell) -> str:
+        """The name of a cell in its table, which ``explain`` and links know it by."""
+        parts = [self.role, self.part, cell.backbone, cell.row, cell.column]
+        return "/".join(
+            re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in parts if part
+        )
 
 
 @dataclass(frozen=True)
@@ -134,11 +179,76 @@ class Table:
         return [cell for section in self.sections for cell in section.cells]
 
 
-def sections(roles: Mapping[str, str], cells: Callable[[str, str], list[Cell]]) -> list[Section]:
+def sections(
+    settings: Mapping[str, Any],
+    cells: Callable[[str, str], Iterable[Cell]],
+    *,
+    roles: Iterable[str] = tuple(PAPER_NAMES),
+    best: Literal["highest", "lowest"] | None = None,
+    part: str = "",
+) -> list[Section]:
     """A section for each of the paper's data sets; ``cells(role, dataset)`` fills it.
 
     A role without data has a section of pending cells: no record will be found for it.
     """
+    of_roles = settings["roles"]
     return [
-        Section(role, roles.get(role), cells(role, roles.get(role, ""))) for role in PAPER_NAMES
+        Section(
+            role, of_roles.get(role), _judged(list(cells(role, of_roles.get(role, ""))), best), part
+        )
+        for role in roles
     ]
+
+
+def _judged(cells: list[Cell], best: Literal["highest", "lowest"] | None) -> list[Cell]:
+    """The cells, the best of each group of rivals marked; one that is alone is not."""
+    choose = max if best == "highest" else min
+    winners: dict[str | None, float] = {}
+    for rivals in {cell.rivals for cell in cells if best and cell.rivals is not None}:
+        found = [cell for cell in cells if cell.rivals == rivals and cell.ours]
+        if len(found) > 1:
+            winners[rivals] = choose(cell.ours.mean for cell in found if cell.ours)
+    return [
+        replace(cell, best=True)
+        if cell.ours and winners.get(cell.rivals) == cell.ours.mean
+        else cell
+        for cell in cells
+    ]
+
+
+def variants(results: Results, table: Table) -> list[str]:
+    """A note on each data set's images: numbers of other pixels cannot be compared."""
+    datasets = {section.dataset for section in table.sections if section.dataset}
+    return [
+        f"Images of {dataset}: fingerprint {found['images'][:16]}"
+        + (
+            f"; a variant, {found['variant']}, whose pixels may differ from those that others use."
+            if "variant" in found
+            else "."
+        )
+        for dataset in sorted(datasets)
+        if (found := results.images(dataset))
+    ]
+
+
+def complete(table: Table, results: Results, settings: Mapping[str, Any]) -> None:
+    """Refuse a table that lacks a number, where the settings are strict.
+
+    Raises
+    ------
+    UserError
+        Naming what is missing.
+    """
+    pending = [
+        section.address(cell)
+        for section in table.sections
+        for cell in section.cells
+        if not cell.measured
+    ]
+    if settings["strict"] and pending:
+        missing = [f"  no {results.folder / place}" for place in results.missing]
+        raise UserError(
+            f"{table.id}: {len(pending)} cells are pending, {', '.join(pending[:5])}"
+            f"{' and others' if len(pending) > 5 else ''}; run what is missing, or leave out "
+            "--strict\n" + "\n".join(missing)
+        )

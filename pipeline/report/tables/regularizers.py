@@ -1,12 +1,11 @@
 """What R_FC and R_HV do to classical training: paired differences to the plain run."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from pipeline.report import render
-from pipeline.report.results import PerSeed, Results
-from pipeline.report.table import Cell, Table, cell, sections
+from pipeline.report.results import Measured, Results
+from pipeline.report.table import Cell, Table, sections
 
 HEADS = ["ridge", "svm", "prototypes"]
 BACKBONES = {"R2-D2": "r2d2_classical", "MetaOptNet": "resnet12_classical"}
@@ -14,11 +13,8 @@ EFFECTS = {"+ R_FC": "fc", "+ R_HV": "hv"}
 MEASURES = [("R_FC", "r_fc_released"), ("R_HV", "r_hv_released"), ("R_HV printed", "r_hv_printed")]
 
 
-def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> None:
-    """Render the table from evaluation and measurement records."""
-    results = Results(records, settings["scale"])
-
-    def samples(dataset: str, run: str) -> dict[str, PerSeed]:
+def cells(results: Results, _: str, dataset: str) -> list[Cell]:
+    def quantities(run: str) -> dict[str, Measured]:
         accuracy = {
             f"{head} {n_shot}-shot": results.accuracy(dataset, run, head, n_shot)
             for head in HEADS
@@ -31,24 +27,26 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
         }
         return accuracy | clustering
 
-    def cells(_: str, dataset: str) -> list[Cell]:
-        found = []
-        for backbone, run in BACKBONES.items():
-            plain = samples(dataset, run)
-            found += [
-                cell(quantity, backbone, effect, _minus(regularized, plain[quantity]))
-                for effect, suffix in EFFECTS.items()
-                for quantity, regularized in samples(dataset, f"{run}_{suffix}").items()
-            ]
-        return found
+    found = []
+    for backbone, run in BACKBONES.items():
+        plain = quantities(run)
+        found += [
+            Cell(quantity, backbone, effect, regularized.minus(plain[quantity]))
+            for effect, suffix in EFFECTS.items()
+            for quantity, regularized in quantities(f"{run}_{suffix}").items()
+        ]
+    return found
 
-    table = Table(
+
+def table(results: Results, settings: Mapping[str, Any]) -> Table:
+    """From evaluation and measurement records."""
+    return Table(
         id="regularizers",
         number=None,
         title="Effect of the regularisers on classical training",
         scale=settings["scale"],
         digits=3,
-        sections=sections(settings["roles"], cells),
+        sections=sections(settings, partial(cells, results)),
         notes=[
             "Each cell is the regularised run minus the plain one, paired over the same episodes "
             "(accuracy, in percentage points) or the same pairs of classes (R_FC and R_HV, "
@@ -56,8 +54,3 @@ def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> No
             "episodes or pairs; what another training seed would change is not in it.",
         ],
     )
-    render.write(table, prefix)
-
-
-def _minus(ours: PerSeed, theirs: PerSeed) -> PerSeed:
-    return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}

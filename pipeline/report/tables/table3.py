@@ -1,12 +1,11 @@
 """Table 3: few-shot accuracy of the four ways to train a backbone."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from pipeline.report import render
 from pipeline.report.results import Results
-from pipeline.report.table import Cell, Published, Table, cell, published, sections
+from pipeline.report.table import Cell, Table, published, sections
 
 # The paper's row and backbone, the run that reproduces it, and the head that fine-tunes.
 ROWS = [
@@ -21,37 +20,34 @@ ROWS = [
 ]
 
 
-def write(settings: dict[str, Any], records: Iterable[Path], prefix: Path) -> None:
-    """Render the table from evaluation records."""
-    results = Results(records, settings["scale"])
+def cells(results: Results, role: str, dataset: str, *, compared: bool = True) -> list[Cell]:
+    return [
+        Cell(
+            row,
+            backbone,
+            f"{n_shot}-shot",
+            results.accuracy(dataset, run, head, n_shot),
+            published("table3", row, backbone, role, f"{n_shot}-shot") if compared else None,
+            rivals=f"{backbone} {n_shot}-shot",
+        )
+        for row, backbone, run, head in ROWS
+        for n_shot in (1, 5)
+    ]
 
-    def paper(*place: str) -> Published | None:
-        # The paper's numbers are all 5-way.
-        return published("table3", *place) if settings["n_way"] == 5 else None
 
-    def cells(role: str, dataset: str) -> list[Cell]:
-        return [
-            cell(
-                row,
-                backbone,
-                f"{n_shot}-shot",
-                results.accuracy(dataset, run, head, n_shot),
-                paper(row, backbone, role, f"{n_shot}-shot"),
-            )
-            for row, backbone, run, head in ROWS
-            for n_shot in (1, 5)
-        ]
-
-    table = Table(
+def table(results: Results, settings: Mapping[str, Any]) -> Table:
+    """From evaluation records."""
+    # The paper's numbers are all 5-way.
+    of_role = partial(cells, results, compared=settings["n_way"] == 5)
+    return Table(
         id="table3",
         number="Table 3",
         title=f"{settings['n_way']}-way accuracy in percent",
         scale=settings["scale"],
         digits=2,
-        sections=sections(settings["roles"], cells),
+        sections=sections(settings, of_role, best="highest"),
         notes=[
             "Few-shot fine-tuning with the SVM, but with ridge regression in the R2-D2 row, which "
             "the paper quotes from Bertinetto et al. (2018), where ± is a 95 % interval.",
         ],
     )
-    render.write(table, prefix)

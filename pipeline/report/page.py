@@ -1,0 +1,149 @@
+"""The page: claims, tables, figures, and where each number comes from, in one file.
+
+It opens from disk, without a network. Beside it lies the same for LaTeX.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from pipeline.files import write_text
+from pipeline.records import Kind, Record
+from pipeline.report import contents, ledger, paper, parts, provenance
+from pipeline.report.contents import Part
+from pipeline.report.parts import Values
+from pipeline.report.results import Results
+from pipeline.report.table import PAPER_NAMES, Section
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def write(settings: Mapping[str, Any], results: Path, data: Path) -> None:
+    """Write ``report.html`` and ``paper.tex`` into ``results``, the folder of a scale.
+
+    ``data`` holds the packed data sets. What is not there is shown as pending.
+
+    Raises
+    ------
+    UserError
+        If a record or another file is not whole, or of another scale.
+    """
+    chapters = contents.chapters(settings)
+    write_text(results / "report.html", html(settings, chapters, results, data))
+    write_text(results / "paper.tex", paper.document(settings["scale"], chapters, results))
+
+
+def html(
+    settings: Mapping[str, Any], chapters: Mapping[str, list[Part]], results: Path, data: Path
+) -> str:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(_content(settings, chapters, results, data)).strip() + "\n"
+
+
+def _content(
+    settings: Mapping[str, Any], chapters: Mapping[str, list[Part]], results: Path, data: Path
+) -> Values:
+    scale = settings["scale"]
+    found = Results(results, settings)
+    tables = {
+        part: parts.load(results / part.folder / f"{part.id}.json")
+        for chapter in chapters.values()
+        for part in chapter
+        if part.folder == "tables"
+    }
+    addresses = {
+        f"{part.id}/{cell['address']}"
+        for part, table in tables.items()
+        if table
+        for cell in parts.cells_of(table)
+    }
+    scorecard = parts.scorecard(results, addresses)
+    compared = _compared(scorecard["claims"] if scorecard else [])
+    records = _records(found, settings)
+    return {
+        "scale": scale,
+        "facts": _facts(settings, records, found),
+        "stand_ins": _stand_ins(settings),
+        "scorecard": scorecard,
+        "chapters": {
+            title: [
+                parts.table(part, tables[part], scale, compared)
+                if part.folder == "tables"
+                else parts.figure(part, results, scale)
+                for part in chapter
+            ]
+            for title, chapter in chapters.items()
+        },
+        "data_sets": {
+            provenance.data_name(dataset, role): parts.data_set(data / dataset)
+            for role, dataset in settings["roles"].items()
+        },
+        "ledger": [_deviation(row, found, settings) for row in ledger.ledger()],
+        "records": records,
+        "places": {entry["place"] for entries in records.values() for entry in entries},
+        "missing": found.missing,
+        "again": provenance.command(scale, "<file>"),
+    }
+
+
+def _compared(claims: list[Values]) -> dict[str, list[Values]]:
+    """The claims that compare a cell, by the cell's name."""
+    found: dict[str, list[Values]] = {}
+    for claim in claims:
+        names = {cell["name"] for finding in claim["findings"] for cell in finding["cells"]}
+        for name in names:
+            found.setdefault(name, []).append(claim)
+    return found
+
+
+def _records(found: Results, settings: Mapping[str, Any]) -> dict[str, list[Values]]:
+    """Every record that was read, by what it is."""
+    of_kind: dict[Kind, list[tuple[str, Record]]] = {
+        kind: list(found.all_of(kind)) for kind in settings["records"]
+    }
+    trainings = [place for place, _ in of_kind.get("training", [])]
+    return {
+        provenance.TITLES[kind]: [
+            provenance.shown(place, record, trainings) for place, record in records
+        ]
+        for kind, records in of_kind.items()
+        if records
+    }
+
+
+def _facts(
+    settings: Mapping[str, Any], records: Mapping[str, list[Values]], found: Results
+) -> dict[str, str]:
+    """What holds for all that the page shows."""
+    data = [Section(role, settings["roles"].get(role), []).heading for role in PAPER_NAMES]
+    n_records = sum(map(len, records.values()))
+    return {
+        "Data": "; ".join(data),
+        "Episodes": f"{settings['n_way']}-way, "
+        + " and ".join(f"{n_shot}-shot" for n_shot in settings["n_shots"]),
+        "Seeds": str(settings["seeds"]),
+        "Records": f"{n_records} read, {len(found.missing)} pending",
+    }
+
+
+def _stand_ins(settings: Mapping[str, Any]) -> list[str]:
+    return sorted({dataset for role, dataset in settings["roles"].items() if dataset != role})
+
+
+def _deviation(row: ledger.Deviation, found: Results, settings: Mapping[str, Any]) -> Values:
+    effects = list(ledger.effects(row, found, settings))
+    sources = [place for one in effects for side in (one.here, one.other) for place in side.sources]
+    return {
+        "question": row.question,
+        "default": row.default,
+        "switches": row.switches,
+        "reason": row.reason,
+        "source": row.source,
+        "effects": [(one.about, one.text) for one in effects],
+        "sources": list(dict.fromkeys(sources)),
+    }
