@@ -1,7 +1,7 @@
 """Reading the configuration: files, budgets and overrides, put together and checked."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,9 +32,11 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
     file = f"scales/{scale}.yaml"
     budget = _checked(Scale, read_yaml(scales[scale]), file).model_dump(exclude_unset=True)
     by_backbone, by_algorithm = budget.pop("backbones", {}), budget.pop("algorithms", {})
+    optional = budget.pop("optional", ())
     # The user's overrides win over the scale, and the scale over config.yaml; but what a run
     # says of itself wins over the budget of its algorithm.
     chosen = merged(merged(chosen, budget), overrides or {})
+    _leave_out(optional, chosen, overrides or {})
     runs = chosen.get("runs")
     if isinstance(runs, dict):
         _hold_everywhere((overrides or {}).get("runs"), runs)
@@ -49,6 +51,15 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
                 )
             chosen["runs"] = {**chosen["runs"], name: run}
     return _checked(Experiment, chosen, "the configuration")
+
+
+def _leave_out(optional: Iterable[str], chosen: dict[str, Any], overrides: Any) -> None:
+    """Take out the roles for which no data are at hand, unless the user asks for them."""
+    asked = overrides.get("roles") or {}
+    for role in optional:
+        dataset = chosen.get("datasets", {}).get(chosen["roles"].get(role))
+        if role not in asked and isinstance(dataset, dict) and dataset.get("path") is None:
+            del chosen["roles"][role]
 
 
 def _like(runs: dict[str, Any], name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:

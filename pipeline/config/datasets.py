@@ -11,6 +11,9 @@ from pipeline.config.fields import Count, Index, Name, Strict
 SPLIT_CLASSES = {"base": 64, "validation": 16, "novel": 20}
 
 
+Filter = Literal["lanczos", "bicubic", "bilinear", "nearest", "box"]
+
+
 class CifarFS(Strict):
     """CIFAR-FS (Bertinetto et al., 2018): the 100 classes of CIFAR-100, split 64/16/20."""
 
@@ -21,6 +24,30 @@ class CifarFS(Strict):
         "archive. Absent: it is downloaded.",
     )
     image_size: ClassVar[int] = 32
+    images_per_class: ClassVar[int] = 600
+    stands_for: ClassVar[str | None] = None
+
+
+class MiniImagenet(Strict):
+    """Mini-ImageNet (Vinyals et al., 2016), in the split of Ravi and Larochelle (2017)."""
+
+    source: Literal["mini_imagenet"]
+    path: str | None = Field(
+        None,
+        description="Your own copy, a folder or an archive: cached or category-split pickles, "
+        "images by class, or the training images of ILSVRC-2012.",
+    )
+    image_lists: str | None = Field(
+        None,
+        description="The folder of train.csv, val.csv and test.csv by Ravi and Larochelle, which "
+        "say what of ILSVRC-2012 belongs. Absent: they are looked for in and beside the data.",
+    )
+    resize: Filter = Field(
+        "lanczos",
+        description="The filter for images that are not 84 pixels wide and high; pickles hold "
+        "resized ones. MAML's released code takes lanczos.",
+    )
+    image_size: ClassVar[int] = 84
     images_per_class: ClassVar[int] = 600
     stands_for: ClassVar[str | None] = None
 
@@ -36,4 +63,4 @@ class Synthetic(Strict):
     path: ClassVar[None] = None
 
 
-Dataset = Annotated[CifarFS | Synthetic, Field(discriminator="source")]
+Dataset = Annotated[CifarFS | MiniImagenet | Synthetic, Field(discriminator="source")]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from pipeline.config.fields import Batching, Count, Index, Positive, Several, Strict
+from pipeline.config.fields import Batching, Count, Index, Name, Positive, Several, Strict
 
 # Heads: fitted on the features of the support
 
@@ -109,4 +109,42 @@ class Measurement(Strict):
         None,
         description="Base-class images that are embedded, the first of each class; all if null.",
     )
+    n_folds: Several = Field(10, description="Parts of the images that CKA is taken of as well.")
     seed: Index = 0
+
+
+class Projection(Strict):
+    """The plane of Figure 2: of some novel classes, by linear discriminant analysis."""
+
+    runs: tuple[Name, ...] = Field((), description="Those that are projected.")
+    n_classes: Count = Field(3, ge=3)
+    n_images: Count = Field(100, ge=4, description="Shown, of each class.")
+    n_fit: Count = Field(
+        500,
+        ge=4,
+        description="Other images of each class that the plane is fitted to, if it has them.",
+    )
+    n_draws: Several = Field(50, description="Random choices of classes; the first is shown.")
+    seed: Index = 0
+
+
+class Theorem1(Strict):
+    """One-shot classification of two classes, by laws and dimensions."""
+
+    n_draws: Several = Field(100_000, description="One-shot pairs of each law.")
+    seed: Index = 0
+
+
+class Boundaries(Strict):
+    """Figure 1: one-shot boundaries between two classes in a plane."""
+
+    n_draws: Several = 10_000
+    n_shown: Count = Field(5, description="Boundaries that are drawn.")
+    seed: Index = 0
+
+
+class Simulations(Strict):
+    """What is computed without data and models."""
+
+    theorem1: Theorem1 = Theorem1()
+    boundaries: Boundaries = Boundaries()

@@ -11,7 +11,14 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.config.backbones import R2D2, Conv4, ResNet12
 from pipeline.config.datasets import SPLIT_CLASSES, Dataset
-from pipeline.config.evaluation import Adaptation, Evaluation, Heads, Measurement
+from pipeline.config.evaluation import (
+    Adaptation,
+    Evaluation,
+    Heads,
+    Measurement,
+    Projection,
+    Simulations,
+)
 from pipeline.config.fields import Count, Name, Strict, nearest
 from pipeline.config.scales import Roles
 from pipeline.config.training import Classical, Descent, Episodic, Maml, Reptile
@@ -37,6 +44,9 @@ class Run(Strict):
         ("ridge", "svm", "prototypes", "maml_fresh"),
         min_length=1,
         description="What evaluates it: names of heads and of adaptations.",
+    )
+    twin: Name | None = Field(
+        None, description="Of a classical run: the meta-learned one of the same architecture."
     )
 
     @field_validator("datasets", mode="before")
@@ -71,6 +81,11 @@ class Experiment(Strict):
     adaptations: dict[Name, Adaptation] = {}
     evaluation: Evaluation = Evaluation()
     measurement: Measurement = Measurement()
+    projection: Projection = Projection()
+    simulations: Simulations = Simulations()
+    strict: bool = Field(
+        False, description="Whether a table, figure or claim that lacks a result is an error."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -97,7 +112,16 @@ class Experiment(Strict):
             if name in Heads.model_fields:
                 raise ValueError(f"adaptations.{name}: a head has this name; take another")
         fine_tuners = [*Heads.model_fields, *self.adaptations]
+        for name in self.projection.runs:
+            if name not in self.runs:
+                raise ValueError(
+                    f"projection.runs: unknown run {name!r}; {nearest(name, self.runs)}"
+                )
         for name, run in self.runs.items():
+            if run.twin is not None and run.twin not in self.runs:
+                raise ValueError(
+                    f"runs.{name}.twin: unknown run {run.twin!r}; {nearest(run.twin, self.runs)}"
+                )
             for one in run.fine_tuners:
                 if one not in fine_tuners:
                     raise ValueError(
@@ -205,3 +229,12 @@ class Experiment(Strict):
     def adaptations_of(self, run: str) -> list[str]:
         """The adaptations that evaluate a run."""
         return [one for one in self.runs[run].fine_tuners if one in self.adaptations]
+
+    def twins_of(self, run: str, dataset: str) -> list[str]:
+        """The classical runs whose features are compared with a meta-learned run's."""
+        role = self.datasets[dataset].stands_for or dataset
+        return [
+            name
+            for name, one in self.runs.items()
+            if one.twin == run and role in one.datasets and role in self.runs[run].datasets
+        ]

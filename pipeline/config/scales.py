@@ -61,13 +61,32 @@ class MeasurementBudget(Strict):
     base_images_per_class: Count | None = None
 
 
+class ProjectionBudget(Strict):
+    n_images: Count | None = None
+    n_draws: Count | None = None
+
+
+class SimulationBudget(Strict):
+    n_draws: Count | None = None
+
+
+class SimulationBudgets(Strict):
+    theorem1: SimulationBudget = SimulationBudget()
+    boundaries: SimulationBudget = SimulationBudget()
+
+
 class Scale(Strict):
     """``scales/<scale>.yaml``: budgets and data, never the experiment itself."""
 
     roles: Roles
+    optional: tuple[Name, ...] = Field(
+        (), description="Roles that are left out where the user has named no copy of the data."
+    )
     seeds: Count
     backbones: BackboneBudgets = BackboneBudgets()
     algorithms: AlgorithmBudgets = AlgorithmBudgets()
     adaptations: dict[Name, AdaptationBudget] = {}
     evaluation: EvaluationBudget = EvaluationBudget()
     measurement: MeasurementBudget = MeasurementBudget()
+    projection: ProjectionBudget = ProjectionBudget()
+    simulations: SimulationBudgets = SimulationBudgets()

@@ -1,84 +1,43 @@
-"""Downloads: each file from the first mirror that gives it whole, and in place only then."""
+"""Downloads: each data set from the first mirror that gives it whole, and in place only then."""
 
-import tarfile
-import time
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import errno
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pooch
-from requests.exceptions import HTTPError, RequestException
-
+from pipeline.data.inspection import RefusedError, check_room, find_fault
+from pipeline.data.mirrors import Downloads, Mirror
+from pipeline.data.mirrors import of_dataset as of_dataset
+from pipeline.data.transfer import download
 from pipeline.errors import UserError
-from pipeline.files import replacing
-
-ATTEMPTS = 3
-TIMEOUT_S = 30.0
+from pipeline.files import disk_faults, move
 
 
-@dataclass(frozen=True)
-class Mirror:
-    """A place to download from, and what is known of the file there."""
+def fetch(downloads: Downloads, destination: Path, pause_s: float = 1.0) -> Path:
+    """Download a data set to ``destination / "archive"``; what is there already is kept.
 
-    url: str
-    known_hash: str | None = None  # algorithm:hexdigest
-    size: int | None = None  # bytes
-
-    def __str__(self) -> str:
-        size = "unknown size" if self.size is None else f"{self.size} bytes"
-        return f"{self.url} ({self.known_hash or 'unknown hash'}, {size})"
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a data set. Mirrors may differ in form where the reader takes any of them."""
-
-    name: str
-    mirrors: tuple[Mirror, ...]
-
-
-# The official archive comes first, since its hash is known. Both pack to the same arrays.
-REMOTE_FILES = {
-    "cifar_fs": (
-        RemoteFile(
-            "archive",
-            (
-                Mirror(
-                    "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-                    "md5:eb9058c3a382ffc7106e4002c42a8d85",
-                    169_001_437,
-                ),
-                Mirror("https://zenodo.org/record/7978538/files/cifar100.zip"),
-            ),
-        ),
-    ),
-}
-
-
-def of_dataset(dataset: str) -> Sequence[RemoteFile]:
-    """The files to download for a data set; raises UserError where none are known."""
-    if dataset not in REMOTE_FILES:
-        raise UserError(
-            f"there is no download for the data set {dataset}, only for {', '.join(REMOTE_FILES)}. "
-            f"Set datasets.{dataset}.path in config.yaml to a copy of your own."
-        )
-    return REMOTE_FILES[dataset]
-
-
-def fetch(files: Sequence[RemoteFile], destination: Path, pause_s: float = 1.0) -> list[Path]:
-    """Download ``files`` into the folder ``destination``; what is there already is kept.
-
-    A server that fails is asked again after ``pause_s`` seconds, then after twice as long;
-    then comes the next mirror.
+    It is a file, or a folder of files where a mirror gives several. What has come of them is
+    kept in ``.partial`` beside ``destination``: Snakemake empties the folder itself before it
+    tries again. A server that fails is asked again after ``pause_s`` seconds, then after twice
+    as long; then comes the next mirror. Of two processes one downloads and one waits.
 
     Raises
     ------
     UserError
-        If no mirror gives a file, with the reason of each; or if something that none of
-        them would give lies in its place.
+        If no mirror gives it, with the reason of each; if something that none of them would
+        give lies in its place; or if the disk is full or cannot be written.
     """
-    return [_fetch(file, destination / file.name, pause_s) for file in files]
+    place = destination / "archive"
+    parts = destination.parent / ".partial" / destination.name
+    with disk_faults(place, downloads.mirrors[0].size):
+        if _is_present(downloads, place):
+            return place
+        with _alone(parts.with_name(f"{parts.name}.lock"), place):
+            if not _is_present(downloads, place):
+                _bring(downloads, place, parts, pause_s)
+    return place
 
 
 def link(own: Path, place: Path) -> None:
@@ -104,78 +63,106 @@ def link(own: Path, place: Path) -> None:
     place.symlink_to(own.resolve())
 
 
-def _fetch(file: RemoteFile, path: Path, pause_s: float) -> Path:
-    if path.exists():
-        _check_present(file, path)
-        return path
+def _bring(downloads: Downloads, place: Path, parts: Path, pause_s: float) -> None:
     failures = []
-    for mirror in file.mirrors:
+    for mirror in downloads.mirrors:
         try:
-            _download(mirror, path, pause_s)
-            return path
-        except (_RefusedError, RequestException) as error:
-            failures.append(f"  {mirror}: {_reason(error)}")
+            whole = _collect(mirror, parts / mirror.name, pause_s)
+        except RefusedError as error:
+            print(f"{mirror.name}: {error}", flush=True)
+            failures.append(_describe(mirror, str(error)))
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        move(whole, place)
+        shutil.rmtree(parts)
+        return
+    with suppress(OSError):
+        parts.rmdir()
     raise UserError(
-        f"cannot download {path}. Every mirror failed:\n" + "\n".join(failures) + "\n"
-        f"Get one of these files by another way, put it at {path} under that name, "
-        "and run the same command again."
+        "\n".join(
+            [
+                f"cannot download {place}. Every mirror failed:",
+                *failures,
+                *_advice(downloads, place),
+            ]
+        )
+        + (f"\nWhat came is kept in {parts}, to go on from." if parts.exists() else "")
     )
 
 
-class _RefusedError(Exception):
-    """A download came through, but is not the file."""
-
-
-def _download(mirror: Mirror, path: Path, pause_s: float) -> None:
-    get = pooch.HTTPDownloader(chunk_size=1 << 20, timeout=TIMEOUT_S)
-    with replacing(path) as temporary:
-        for attempt in range(ATTEMPTS):
+def _collect(mirror: Mirror, folder: Path, pause_s: float) -> Path:
+    """All files of a mirror in ``folder``; returns the file, or the folder of several."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if mirror.size is not None:
+            check_room(folder, mirror.size - sum(part.stat().st_size for part in folder.iterdir()))
+        for file in mirror.files:
+            path = folder / file.name
+            if find_fault(path, file) is None:
+                continue
+            print(f"{path.name} from {file.url}", flush=True)
             try:
-                get(mirror.url, str(temporary), None)
-                break
-            except RequestException as error:
-                if attempt == ATTEMPTS - 1 or not _may_pass(error):
-                    raise
-                time.sleep(pause_s * 2**attempt)
-        if fault := _fault(temporary, mirror):
-            raise _RefusedError(fault)
+                download(file, path, pause_s)
+            except RefusedError as error:
+                raise RefusedError(f"{file.name}: {error}") from error
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # if there is nothing to go on from
+    return folder if mirror.several else folder / mirror.files[0].name
 
 
-def _may_pass(error: RequestException) -> bool:
-    """Whether asking again may help: not where the server knows the file to be out of reach."""
-    status = error.response.status_code if error.response is not None else None
-    return status is None or status == 429 or status >= 500
+def _describe(mirror: Mirror, fault: str) -> str:
+    return "\n".join([f"  {mirror.name}: {fault}", *(f"    {file}" for file in mirror.files)])
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
-    return str(error)
+def _advice(downloads: Downloads, place: Path) -> list[str]:
+    return [
+        f"Get one of these by another way and put it at {place} under that name (several files: "
+        "under their own names into a folder of that name), or set the data set's path in "
+        "config.yaml to where it is. Then run the same command again.",
+        *(f"Or, by hand: {way}." for way in downloads.by_hand),
+    ]
 
 
-def _check_present(file: RemoteFile, path: Path) -> None:
-    faults = [(mirror, _fault(path, mirror)) for mirror in file.mirrors]
-    if all(fault for _, fault in faults):
-        raise UserError(
-            f"{path} is not a file that belongs there:\n"
-            + "\n".join(f"  {mirror}: {fault}" for mirror, fault in faults)
-            + "\nRemove it, or put one of these in its place, and run the same command again."
-        )
+def _is_present(downloads: Downloads, place: Path) -> bool:
+    """Whether ``place`` is what a mirror gives; raises UserError if it is anything else."""
+    if not place.exists():
+        return False
+    faults = []
+    for mirror in downloads.mirrors:
+        fault = _find_fault(mirror, place)
+        if fault is None:
+            return True
+        faults.append(_describe(mirror, fault))
+    raise UserError(
+        f"{place} is not what belongs there:\n"
+        + "\n".join(faults)
+        + "\nRemove it, or put one of these in its place, and run the same command again."
+    )
 
 
-def _fault(path: Path, mirror: Mirror) -> str | None:
-    """What shows that the file at ``path`` is not the mirror's; None if nothing does."""
-    with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page, not the file"
-    size = path.stat().st_size
-    if mirror.size not in (None, size):
-        return f"{size} bytes, not {mirror.size}"
-    if mirror.known_hash is None:
-        if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
-            return None
-        return "neither a zip nor a tar archive"
-    algorithm, _, expected = mirror.known_hash.partition(":")
-    found = pooch.file_hash(str(path), algorithm)
-    return None if found == expected else f"its {algorithm} is {found}, not {expected}"
+def _find_fault(mirror: Mirror, place: Path) -> str | None:
+    if not mirror.several:
+        return find_fault(place, mirror.files[0])
+    for file in mirror.files:
+        if fault := find_fault(place / file.name, file):
+            return f"{file.name}: {fault}"
+    return None
+
+
+@contextmanager
+def _alone(lock: Path, place: Path) -> Iterator[None]:
+    """Let one process at a time go on; the system opens the lock of one that died."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    # The empty file stays: were it removed, two processes could hold locks on two files.
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process downloads {place}: waiting for it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise
+            print(f"{lock.parent} knows no locks: start no second download there", flush=True)
+        yield

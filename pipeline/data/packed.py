@@ -11,7 +11,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from pipeline.errors import UserError
 
@@ -28,20 +35,50 @@ def labels_file(split: str) -> str:
     return f"{split}_labels.npy"
 
 
-class Passport(BaseModel):
-    """What a packed data set is: where it came from, its classes and its fingerprint."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    version: Literal[1]
+
+class Origin(_Strict):
+    """How a source came by its images: what has to be said beside numbers made from them."""
+
+    form: str  # in which the data set was handed over
+    variant: str  # "reference", or a name for pixels that may differ from the reference's
+    resize: str | None = None  # the filter by which images of another size were resized
+    notes: list[str] = []  # sentences, to be printed
+
+
+# Variants that are known by the fingerprint of what they pack to.
+KNOWN_VARIANTS = {
+    # CIFAR-100 in the authors' class split.
+    "f4c73d1489edc6df95af11e2866143313c6377f30328342f9cba53d7e2bd1956": "reference",
+}
+
+Place = tuple[str, str, int]  # split, class, place of the image in its class
+
+
+class Duplicates(_Strict):
+    """Images with the same pixels, each paired with the first one that has them."""
+
+    within_splits: NonNegativeInt  # number of pairs
+    across_splits: NonNegativeInt
+    pairs: list[tuple[Place, Place]]  # across splits first; not all, if there are many
+
+
+class Passport(_Strict):
+    """What a packed data set is: where it came from, its classes and its fingerprint."""
+
+    version: Literal[2]
     dataset: str
     source: str  # what the source says of itself
+    origin: Origin
     image_size: PositiveInt
     images_per_class: PositiveInt
     classes: dict[str, list[str]]  # split -> class names; a label is a place in this list
     fingerprint: str
     channel_mean: tuple[float, float, float]  # of the base classes; red, green, blue in [0, 1]
     channel_std: tuple[float, float, float]
+    duplicates: Duplicates
 
     @field_validator("classes")
     @classmethod
@@ -52,6 +89,14 @@ class Passport(BaseModel):
 
     def n_images(self, split: str) -> int:
         return len(self.classes[split]) * self.images_per_class
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What a record says of the images: which they are, and if they may not be the usual."""
+        variant = self.origin.variant
+        return {"images": self.fingerprint} | (
+            {} if variant == "reference" else {"variant": variant}
+        )
 
 
 @dataclass(frozen=True)

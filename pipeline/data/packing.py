@@ -5,8 +5,10 @@ file, and the statistics are sums of whole numbers.
 """
 
 import csv
+import hashlib
 import math
 import multiprocessing
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -18,9 +20,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.duplicates import Digests, find_duplicates
 from pipeline.data.packed import (
+    KNOWN_VARIANTS,
     PASSPORT,
     SPLITS,
+    Origin,
     Passport,
     class_labels,
     fingerprint,
@@ -46,6 +51,13 @@ class Source(Protocol):
     def classes(self) -> dict[str, list[str]]:
         """The class names of each split, in the order of their labels."""
 
+    @property
+    def origin(self) -> Origin: ...
+
+    @property
+    def one_reader(self) -> bool:
+        """Whether it lies in one stream, which each process more would read all over again."""
+
     def images(self, name: str) -> NDArray[np.uint8]:
         """All images of one class, (image, height, width, 3)."""
 
@@ -67,25 +79,33 @@ def pack(source: Source, dataset: str, out: Path, workers: int) -> Passport:
     Raises
     ------
     UserError
-        If a split is empty, a class stands in it twice or in two splits, or a class has the
-        wrong number or size of images.
+        If a split is empty, a class stands in it twice or in two splits, a class has the
+        wrong number or size of images, or the disk has not enough room.
     """
     check_class_split(dataset, source.classes)
+    _check_room(source, out)
     # From here on an earlier pack in this folder is not whole any more.
     (out / PASSPORT).unlink(missing_ok=True)
-    with _crew(source, workers) as write_classes:
-        levels = {split: _pack_split(source, split, out, write_classes) for split in SPLITS}
-    mean, std = channel_statistics(levels["base"])
+    with _crew(source, 1 if source.one_reader else workers) as write_classes:
+        tallies = {split: _pack_split(source, split, out, write_classes) for split in SPLITS}
+    origin, found = source.origin, fingerprint(out)
+    mean, std = channel_statistics(tallies["base"].levels)
     passport = Passport(
-        version=1,
+        version=2,
         dataset=dataset,
         source=str(source),
+        origin=origin.model_copy(update={"variant": KNOWN_VARIANTS.get(found, origin.variant)}),
         image_size=source.image_size,
         images_per_class=source.images_per_class,
         classes=source.classes,
-        fingerprint=fingerprint(out),
+        fingerprint=found,
         channel_mean=mean,
         channel_std=std,
+        duplicates=find_duplicates(
+            {split: tally.digests for split, tally in tallies.items()},
+            source.classes,
+            source.images_per_class,
+        ),
     )
     write_json(out / PASSPORT, passport.model_dump(mode="json"))
     return passport
@@ -137,13 +157,41 @@ class _Place(NamedTuple):
     offset: int
 
 
-WriteClasses = Callable[[Iterable[_Place]], Iterator[Levels]]
+class _Tally(NamedTuple):
+    """What is counted of images while they are at hand."""
+
+    levels: Levels
+    digests: Digests
 
 
-def _pack_split(source: Source, split: str, out: Path, write_classes: WriteClasses) -> Levels:
+WriteClasses = Callable[[Iterable[_Place]], Iterator[_Tally]]
+
+
+def _shape(source: Source, split: str) -> tuple[int, int, int, int]:
+    n_images = len(source.classes[split]) * source.images_per_class
+    return n_images, source.image_size, source.image_size, 3
+
+
+def _check_room(source: Source, out: Path) -> None:
+    """Refuse a disk too full for the arrays; each replaces its forerunner when it is complete."""
+    needed, more = 0, 0
+    for split in SPLITS:
+        size = math.prod(_shape(source, split))
+        needed = max(needed, more + size)
+        earlier = out / images_file(split)
+        more += size - (earlier.stat().st_size if earlier.exists() else 0)
+    place = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise UserError(
+            f"packing to {out} needs {needed} bytes, but only {free} are free on its disk. "
+            "Free some space, then run the same command again."
+        )
+
+
+def _pack_split(source: Source, split: str, out: Path, write_classes: WriteClasses) -> _Tally:
     names = source.classes[split]
-    n_images = len(names) * source.images_per_class
-    shape = (n_images, source.image_size, source.image_size, 3)
+    shape = _shape(source, split)
     with replacing(out / images_file(split)) as temporary:
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -152,20 +200,23 @@ def _pack_split(source: Source, split: str, out: Path, write_classes: WriteClass
             file.truncate(start + math.prod(shape))
         stride = math.prod(shape) // len(names)
         places = [_Place(name, temporary, start + i * stride) for i, name in enumerate(names)]
-        levels = sum(write_classes(places), start=np.zeros((3, 256), dtype=np.int64))
+        tallies = list(write_classes(places))
     with replacing(out / labels_file(split)) as temporary:
         np.save(temporary, class_labels(len(names), source.images_per_class))
-    return levels
+    levels = np.sum([tally.levels for tally in tallies], axis=0)
+    return _Tally(levels, np.concatenate([tally.digests for tally in tallies]))
 
 
-def _write_class(source: Source, place: _Place) -> Levels:
-    pixels = source.images(place.name)
+def _write_class(source: Source, place: _Place) -> _Tally:
+    pixels = np.ascontiguousarray(source.images(place.name))
     _check_images(source, place.name, pixels)
     # Not through a memory map: there, a full disk kills the process instead of raising.
     with place.file.open("r+b") as file:
         file.seek(place.offset)
-        file.write(pixels.tobytes())
-    return np.stack([np.bincount(channel, minlength=256) for channel in pixels.reshape(-1, 3).T])
+        file.write(pixels.data)
+    levels = [np.bincount(channel, minlength=256) for channel in pixels.reshape(-1, 3).T]
+    digests = b"".join(hashlib.sha256(image.data).digest() for image in pixels)
+    return _Tally(np.stack(levels), np.frombuffer(digests, np.uint8).reshape(-1, 32))
 
 
 def _check_images(source: Source, name: str, pixels: NDArray[np.uint8]) -> None:
@@ -203,5 +254,5 @@ def _equip(source: Source) -> None:
     _worker_source = source
 
 
-def _write_class_in_worker(place: _Place) -> Levels:
+def _write_class_in_worker(place: _Place) -> _Tally:
     return _write_class(_worker_source, place)

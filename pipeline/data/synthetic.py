@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.packed import Origin
 from pipeline.errors import UserError
 from pipeline.streams import generator
 
@@ -38,6 +39,7 @@ class Synthetic:
     image_size: int
     images_per_class: int
     seed: int = 0
+    one_reader = False
 
     def __post_init__(self) -> None:
         for key, least in {"image_size": 16, "images_per_class": 1}.items():
@@ -56,6 +58,10 @@ class Synthetic:
             split: [f"shape_{next(numbers):03d}" for _ in range(count)]
             for split, count in _CLASSES.items()
         }
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(form="generated", variant="reference")
 
     def images(self, name: str) -> NDArray[np.uint8]:
         """The images of one class, (images_per_class, image_size, image_size, 3).

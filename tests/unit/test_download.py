@@ -1,27 +1,30 @@
-"""Downloads against a server on this machine that misbehaves in the ways real ones do."""
+"""Each data set comes from the first mirror that gives it, whole, and what is there is kept."""
 
 import hashlib
 import io
-import socket
+import re
+import shutil
 import tarfile
-import threading
 import zipfile
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.data.download import Mirror, RemoteFile, fetch, link, of_dataset
+from pipeline.__main__ import main
+from pipeline.data import mirrors, transfer
+from pipeline.data.download import fetch, link
+from pipeline.data.mirrors import DOWNLOADS, Downloads, Mirror, RemoteFile, of_dataset
 from pipeline.errors import UserError
+from tests.faults.server import Answer, Server, server
+
+__all__ = ["server"]
 
 
 def archive() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("cifar100/readme.txt", "x" * 3000)
+        file.writestr(zipfile.ZipInfo("cifar100/readme.txt"), "x" * 3000)
     return buffer.getvalue()
 
 
@@ -35,180 +38,183 @@ def tar_archive() -> bytes:
 GOOD = archive()
 MD5 = f"md5:{hashlib.md5(GOOD).hexdigest()}"
 SHA256 = f"sha256:{hashlib.sha256(GOOD).hexdigest()}"
-PAGE = b"\n<!DOCTYPE html><html>Quota exceeded</html>"
 
 
-@dataclass
-class Answer:
-    body: bytes
-    status: int = 200
-    length: int | None = None  # promised; None: the body's own
-    failures: int = 0  # how many times it answers 503 first
+def downloads(*files: RemoteFile) -> Downloads:
+    """Mirrors of one file each, named after it."""
+    return Downloads(tuple(Mirror(file.name, (file,)) for file in files))
 
 
-@dataclass
-class Server:
-    url: str
-    answers: dict[str, Answer] = field(default_factory=dict)
-    hits: Counter[str] = field(default_factory=Counter)
-
-    def mirror(
-        self, name: str, answer: Answer, known_hash: str | None = None, size: int | None = None
-    ) -> Mirror:
-        self.answers[f"/{name}"] = answer
-        return Mirror(f"{self.url}/{name}", known_hash, size)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.hits[self.path] += 1
-            answer = state.answers.get(self.path, Answer(b"nothing here", 404))
-            if state.hits[self.path] <= answer.failures:
-                answer = Answer(b"", 503)
-            self.send_response(answer.status)
-            promised = len(answer.body) if answer.length is None else answer.length
-            self.send_header("Content-Length", str(promised))
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        state = Server(f"http://127.0.0.1:{http.server_port}")
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        yield state
-        http.shutdown()
-        thread.join()
-
-
-def get(folder: Path, *mirrors: Mirror) -> Path:
-    [path] = fetch([RemoteFile("archive", mirrors)], folder, pause_s=0)
-    return path
-
-
-def refusal(folder: Path, *mirrors: Mirror) -> str:
-    with pytest.raises(UserError) as caught:
-        get(folder, *mirrors)
-    return str(caught.value)
+def get(destination: Path, *files: RemoteFile) -> Path:
+    return fetch(downloads(*files), destination, pause_s=0)
 
 
 @pytest.mark.parametrize("known_hash", [None, MD5, SHA256])
+@pytest.mark.parametrize("size", [None, len(GOOD)])
 def test_a_good_file_is_put_in_place(
-    tmp_path: Path, server: Server, known_hash: str | None
+    tmp_path: Path, server: Server, known_hash: str | None, size: int | None
 ) -> None:
-    mirror = server.mirror("a.zip", Answer(GOOD), known_hash, len(GOOD))
-    path = get(tmp_path / "raw" / "cifar_fs", mirror)
+    file = server.file("a.zip", Answer(GOOD), known_hash=known_hash, size=size)
+    path = get(tmp_path / "raw" / "cifar_fs", file)
     assert path == tmp_path / "raw" / "cifar_fs" / "archive"
     assert path.read_bytes() == GOOD
     assert list(path.parent.iterdir()) == [path]
+    # An empty lock is all that stays beside it.
+    assert [left.name for left in (tmp_path / "raw" / ".partial").iterdir()] == ["cifar_fs.lock"]
 
 
 def test_a_tar_passes_where_no_hash_is_known(tmp_path: Path, server: Server) -> None:
     body = tar_archive()
-    assert get(tmp_path, server.mirror("a", Answer(body))).read_bytes() == body
+    assert get(tmp_path / "tiny", server.file("a", Answer(body))).read_bytes() == body
 
 
-def test_all_files_are_fetched_in_order(tmp_path: Path, server: Server) -> None:
-    mirror = server.mirror("a.zip", Answer(GOOD))
-    files = [RemoteFile(name, (mirror,)) for name in ("train", "test")]
-    assert fetch(files, tmp_path) == [tmp_path / "train", tmp_path / "test"]
+def test_a_mirror_of_several_files_gives_a_folder(tmp_path: Path, server: Server) -> None:
+    files = tuple(server.file(name, Answer(GOOD)) for name in ("train.zip", "test.zip"))
+    place = fetch(Downloads((Mirror("both", files),)), tmp_path / "tiny")
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == {
+        "train.zip": GOOD,
+        "test.zip": GOOD,
+    }
+    requests = len(server.requests)
+    assert fetch(Downloads((Mirror("both", files),)), tmp_path / "tiny") == place
+    assert len(server.requests) == requests
 
 
-BAD = {
-    "absent": (Answer(b"gone", 404), None, None, "the server answered 404 Not Found"),
-    "forbidden": (Answer(PAGE, 403), None, None, "the server answered 403 Forbidden"),
-    "wrong hash": (Answer(GOOD + b"x"), MD5, None, f"its md5 is .*, not {MD5[4:]}"),
-    "wrong size": (Answer(GOOD), None, 9, f"{len(GOOD)} bytes, not 9"),
-    "page": (Answer(PAGE), MD5, None, "an HTML page, not the file"),
-    "page of unknown hash": (Answer(PAGE), None, None, "an HTML page, not the file"),
-    "text": (Answer(b"quota exceeded"), None, None, "neither a zip nor a tar archive"),
-    "empty": (Answer(b""), None, None, "neither a zip nor a tar archive"),
-}
+def test_mirrors_are_asked_in_order_and_no_more_than_needed(tmp_path: Path, server: Server) -> None:
+    files = [
+        server.file(name, Answer(GOOD, status))
+        for name, status in (("a", 404), ("b", 200), ("c", 200))
+    ]
+    get(tmp_path / "tiny", *files)
+    assert [request.path for request in server.requests] == ["/a", "/b"]
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_mirror_is_left_for_the_next(tmp_path: Path, server: Server, kind: str) -> None:
-    answer, known_hash, size, _ = BAD[kind]
-    bad = server.mirror("bad", answer, known_hash, size)
-    good = server.mirror("good", Answer(GOOD), MD5)
-    assert get(tmp_path, bad, good).read_bytes() == GOOD
-    assert server.hits == {"/bad": 1, "/good": 1}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_mirror_alone_is_refused_with_its_reason(
-    tmp_path: Path, server: Server, kind: str
+def test_what_came_outlives_the_folder_that_snakemake_empties(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer, known_hash, size, reason = BAD[kind]
-    mirror = server.mirror("bad", answer, known_hash, size)
-    with pytest.raises(UserError, match=rf"/bad \({known_hash or 'unknown hash'}, .*: {reason}"):
-        get(tmp_path, mirror)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_last_word_names_every_mirror_and_the_place_by_hand(
-    tmp_path: Path, server: Server
-) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        dead = Mirror(f"http://127.0.0.1:{unused.getsockname()[1]}/a.zip", MD5, 169)
-        gone = Mirror(f"{server.url}/gone.zip")
-        message = refusal(tmp_path, dead, gone)
-    first, second = message.splitlines()[1:3]
-    assert f"{dead.url} ({MD5}, 169 bytes): " in first
-    assert "Connection refused" in first
-    assert f"{gone.url} (unknown hash, unknown size): the server answered 404 Not Found" in second
-    assert f"put it at {tmp_path / 'archive'}" in message
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_server_that_recovers_is_asked_again(tmp_path: Path, server: Server) -> None:
-    mirror = server.mirror("busy", Answer(GOOD, failures=2), MD5)
-    assert get(tmp_path, mirror).read_bytes() == GOOD
-    assert server.hits["/busy"] == 3
-
-
-def test_a_connection_that_breaks_off_is_tried_again_then_left(
-    tmp_path: Path, server: Server
-) -> None:
-    cut = server.mirror("cut", Answer(GOOD[:-9], length=len(GOOD)))
-    assert get(tmp_path, cut, server.mirror("good", Answer(GOOD))).read_bytes() == GOOD
-    assert server.hits == {"/cut": 3, "/good": 1}
+    monkeypatch.setattr(transfer, "CHUNK_BYTES", 1000)
+    file = server.file("a.zip", Answer(GOOD, sends=1000), Answer(b"", 403))
+    destination = tmp_path / "raw" / "tiny"
+    with pytest.raises(
+        UserError, match=r"What came is kept in .*raw/\.partial/tiny, to go on from"
+    ):
+        get(destination, file)
+    shutil.rmtree(destination, ignore_errors=True)
+    server.file("a.zip", Answer(GOOD))
+    assert get(destination, file).read_bytes() == GOOD
+    assert server.ranges("a.zip") == [None, "bytes=1000-", "bytes=1000-"]
 
 
 def test_a_file_in_place_is_kept_without_asking(tmp_path: Path, server: Server) -> None:
-    first = server.mirror("a", Answer(GOOD), "md5:" + 32 * "0")
-    second = server.mirror("b", Answer(GOOD), SHA256)
-    (tmp_path / "archive").write_bytes(GOOD)
-    assert get(tmp_path, first, second).read_bytes() == GOOD
-    assert not server.hits
+    first = server.file("a", Answer(GOOD), known_hash="md5:" + 32 * "0")
+    second = server.file("b", Answer(GOOD), known_hash=SHA256)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "archive").write_bytes(GOOD)
+    assert get(tmp_path / "tiny", first, second).read_bytes() == GOOD
+    assert not server.requests
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
-def test_a_foreign_file_in_place_is_refused_and_left_alone(tmp_path: Path, server: Server) -> None:
-    mirror = server.mirror("a", Answer(GOOD), MD5)
-    (tmp_path / "archive").write_bytes(GOOD[:-1])
-    message = refusal(tmp_path, mirror)
-    assert f"{tmp_path / 'archive'} is not a file that belongs there" in message
-    assert f"{mirror.url} ({MD5}, unknown size): its md5 is" in message
-    assert (tmp_path / "archive").read_bytes() == GOOD[:-1]
-    assert not server.hits
+FOREIGN = {
+    "a cut file": (lambda place: place.write_bytes(GOOD[:-1]), f"{len(GOOD) - 1} bytes, not"),
+    "an empty file": (lambda place: place.touch(), "0 bytes, not"),
+    "a folder": (lambda place: place.mkdir(), "not a file"),
+    "a page": (lambda place: place.write_text("<html>log in</html>"), "an HTML page, not the file"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_something_else_in_place_is_refused_and_left_alone(
+    tmp_path: Path, server: Server, kind: str
+) -> None:
+    make, fault = FOREIGN[kind]
+    file = server.file("a", Answer(GOOD), known_hash=MD5, size=len(GOOD))
+    place = tmp_path / "tiny" / "archive"
+    place.parent.mkdir()
+    make(place)
+    before = place.stat()
+    with pytest.raises(UserError) as caught:
+        get(place.parent, file)
+    message = str(caught.value)
+    assert message.startswith(f"{place} is not what belongs there:\n  a: {fault}")
+    assert f"    {server.url}/a ({MD5}, {len(GOOD)} bytes)\n" in message
+    assert message.endswith("put one of these in its place, and run the same command again.")
+    assert place.stat() == before
+    assert not server.requests
+
+
+def test_an_incomplete_folder_in_place_is_refused(tmp_path: Path, server: Server) -> None:
+    files = tuple(server.file(name, Answer(GOOD)) for name in ("train.zip", "test.zip"))
+    place = tmp_path / "tiny" / "archive"
+    place.mkdir(parents=True)
+    (place / "train.zip").write_bytes(GOOD)
+    with pytest.raises(UserError, match=r"both: test\.zip: absent"):
+        fetch(Downloads((Mirror("both", files),)), place.parent)
+
+
+def test_the_command_line_downloads_and_says_from_where(
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    known = {"tiny": downloads(server.file("a.zip", Answer(GOOD)))}
+    monkeypatch.setattr(mirrors, "DOWNLOADS", known)
+    assert main(["fetch", "--dataset", "tiny", "--out", str(tmp_path / "tiny")]) == 0
+    assert (tmp_path / "tiny" / "archive").read_bytes() == GOOD
+    assert f"a.zip from {server.url}/a.zip" in capsys.readouterr().out
+    assert main(["fetch", "--dataset", "big", "--out", str(tmp_path / "big")]) == 1
+    assert "no download for the data set big, only for tiny" in capsys.readouterr().err
 
 
 def test_a_data_set_without_a_download_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"data set omniglot, only for cifar_fs"):
+    with pytest.raises(
+        UserError,
+        match=r"data set omniglot, only for cifar_fs, mini_imagenet\. Set datasets\.omniglot\.path",
+    ):
         of_dataset("omniglot")
 
 
-def test_cifar_fs_has_a_mirror_that_can_be_checked() -> None:
-    [file] = of_dataset("cifar_fs")
-    assert all(mirror.url.startswith("https://") for mirror in file.mirrors)
-    assert file.mirrors[0].known_hash == "md5:eb9058c3a382ffc7106e4002c42a8d85"
+@pytest.mark.parametrize("dataset", DOWNLOADS)
+def test_every_place_is_well_formed(dataset: str) -> None:
+    known = of_dataset(dataset)
+    names = [mirror.name for mirror in known.mirrors]
+    assert len(set(names)) == len(names)
+    urls = [file.url for mirror in known.mirrors for file in mirror.files]
+    assert len(set(urls)) == len(urls)
+    for mirror in known.mirrors:
+        # Both become names of files and folders.
+        for name in (mirror.name, *(file.name for file in mirror.files)):
+            assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]+", name)
+            assert not name.endswith((".partial", ".json", ".lock"))
+        assert len({file.name for file in mirror.files}) == len(mirror.files)
+        for file in mirror.files:
+            assert urlsplit(file.url).scheme == "https"
+            assert file.known_hash is None or re.fullmatch(r"md5:[0-9a-f]{32}", file.known_hash)
+
+
+@pytest.mark.parametrize("dataset", DOWNLOADS)
+def test_the_first_place_can_be_checked_and_its_size_is_known(dataset: str) -> None:
+    first, *rest = of_dataset(dataset).mirrors
+    assert first.size is not None
+    hashes = [all(file.known_hash for file in mirror.files) for mirror in (first, *rest)]
+    assert hashes == sorted(hashes, reverse=True)
+
+
+def test_cifar_fs_comes_first_from_its_authors() -> None:
+    [file] = of_dataset("cifar_fs").mirrors[0].files
+    assert file.known_hash == "md5:eb9058c3a382ffc7106e4002c42a8d85"
+    assert file.size == 169_001_437
+
+
+def test_mini_imagenet_says_what_to_ask_of_image_net_and_where_to_put_it() -> None:
+    [images] = [way for way in of_dataset("mini_imagenet").by_hand if "image-net.org" in way]
+    for part in (
+        "ILSVRC2012_img_train.tar (md5:1d675b47d978889d74fa0da5fadfb00e, 138 GB)",
+        "train.csv, val.csv and test.csv beside it",
+        "set the path to the .tar",
+    ):
+        assert part in images
 
 
 def test_a_link_replaces_a_link_but_never_a_download(tmp_path: Path) -> None:

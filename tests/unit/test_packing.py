@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.data.packed import Packed
+from pipeline.data.packed import KNOWN_VARIANTS, Origin, Packed
 from pipeline.data.packing import channel_statistics, pack, read_class_split
 from pipeline.errors import UserError
 
@@ -29,6 +30,8 @@ class Noise:
     images_per_class: int = 4
     image_size: int = 5
     flaws: dict[str, NDArray[np.uint8]] = dataclasses.field(default_factory=dict, repr=False)
+    origin = Origin(form="noise", variant="white", resize="box", notes=["It is noise."])
+    one_reader = False
 
     def images(self, name: str) -> NDArray[np.uint8]:
         if name in self.flaws:
@@ -98,6 +101,73 @@ def test_passport_tells_what_the_data_are(tmp_path: Path) -> None:
         digest.update(f"{split}_labels.npy <i8 ({n},)\n".encode())
         digest.update((np.arange(n, dtype="<i8") // 4).tobytes())
     assert passport.fingerprint == digest.hexdigest()
+
+
+def test_a_disk_too_full_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def free(n_bytes: int) -> None:
+        usage = shutil._ntuple_diskusage(10**9, 10**9 - n_bytes, n_bytes)  # type: ignore[attr-defined]
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+    needed = 6 * 4 * 5 * 5 * 3
+    free(needed - 1)
+    out = tmp_path / "not" / "yet"
+    with pytest.raises(
+        UserError, match=rf"yet needs {needed} bytes, but only {needed - 1} are free"
+    ):
+        pack(Noise(CLASSES), "noise", out, workers=1)
+    assert not out.exists()
+    free(needed)
+    pack(Noise(CLASSES), "noise", out, workers=1)
+    # Arrays that are there already are replaced one by one: the largest needs its room twice.
+    free(3 * 4 * 5 * 5 * 3)
+    pack(Noise(CLASSES), "noise", out, workers=1)
+    free(3 * 4 * 5 * 5 * 3 - 200)
+    with pytest.raises(UserError, match="are free"):
+        pack(Noise(CLASSES), "noise", out, workers=1)
+
+
+def test_identical_images_are_counted_and_named(tmp_path: Path) -> None:
+    plain = Noise(CLASSES)
+    fig, owl, bee = plain.images("fig"), plain.images("owl"), plain.images("bee")
+    fig[3] = fig[1]
+    owl[0] = fig[1]
+    bee[2] = owl[3]
+    source = Noise(CLASSES, flaws={"fig": fig, "owl": owl, "bee": bee})
+    found = pack(source, "noise", tmp_path, workers=2).duplicates
+    assert (found.within_splits, found.across_splits) == (1, 2)
+    assert found.pairs == [
+        (("base", "fig", 1), ("validation", "owl", 0)),
+        (("validation", "owl", 3), ("novel", "bee", 2)),
+        (("base", "fig", 1), ("base", "fig", 3)),
+    ]
+    assert Packed.open(tmp_path).passport.duplicates == found
+
+
+def test_of_many_identical_images_some_are_named(tmp_path: Path) -> None:
+    black = {name: np.zeros((60, 5, 5, 3), np.uint8) for name in ("owl", "bee")}
+    found = pack(Noise(CLASSES, 60, flaws=black), "noise", tmp_path, workers=1).duplicates
+    assert (found.within_splits, found.across_splits) == (59, 60)
+    assert len(found.pairs) == 100
+
+
+def test_a_source_in_one_stream_has_one_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noise, "one_reader", True)
+    monkeypatch.delattr("pipeline.data.packing.ProcessPoolExecutor")
+    pack(Noise(CLASSES), "noise", tmp_path, workers=2)
+
+
+def test_a_known_fingerprint_names_the_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pack(Noise(CLASSES), "noise", tmp_path, workers=1)
+    assert first.origin == Noise.origin
+    monkeypatch.setitem(KNOWN_VARIANTS, first.fingerprint, "the known one")
+    second = pack(Noise(CLASSES), "noise", tmp_path, workers=1)
+    assert second.origin == Noise.origin.model_copy(update={"variant": "the known one"})
 
 
 def test_statistics_are_those_of_the_base_classes(tmp_path: Path) -> None:
@@ -205,7 +275,7 @@ def test_labels_out_of_order_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": 1},
         {"image_size": "5"},
         {"images_per_class": 0},
         {"classes": {"base": ["ant"]}},
