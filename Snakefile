@@ -24,7 +24,7 @@ localrules:
 
 
 rule all:
-    """All tables of this scale"""
+    """All tables, figures and claims of this scale, and the page that shows them"""
     default_target: True
     input:
-        expand(f"{RESULTS}/tables/{{table}}.md", table=jobs.TABLES),
+        rules.page.output,

@@ -62,6 +62,16 @@ def _train(options: argparse.Namespace) -> int | None:
     return None
 
 
+def _contact_sheets(options: argparse.Namespace) -> None:
+    _job("contact_sheets", options)
+    from pipeline.data.contact_sheet import contact_sheet
+    from pipeline.data.packed import SPLITS, Packed
+
+    packed = Packed.open(options.data)
+    for split in SPLITS:
+        contact_sheet(packed, split, options.out / f"{split}.png")
+
+
 def _embed(options: argparse.Namespace) -> None:
     settings, code = _job("embed", options)
     from pipeline.analysis.embedding import embed
@@ -98,18 +108,117 @@ def _measure(options: argparse.Namespace) -> None:
     measure(settings, code, options.features, options.out, device)
 
 
+def _compare(options: argparse.Namespace) -> None:
+    settings, code = _job("compare", options)
+    from pipeline.analysis.similarity import compare
+    from pipeline.machine import prepare
+
+    device = prepare(options.device, options.threads)
+    compare(settings, code, options.features, options.out, device)
+
+
+def _project(options: argparse.Namespace) -> None:
+    settings, code = _job("project", options)
+    from pipeline.analysis.projection import project
+
+    project(settings, code, options.features, options.out)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    settings, code = _job("simulate", options)
+    from pipeline.analysis import simulation
+
+    simulation.run(settings, code, options.out)
+
+
 def _table(options: argparse.Namespace) -> None:
     settings, _ = _job("table", options)
-    from pipeline.plugins import find
+    _render("table", settings, options.results, options.out)
 
-    find("report.tables", settings["table"], "write")(settings, options.records, options.out)
+
+def _figure(options: argparse.Namespace) -> None:
+    settings, _ = _job("figure", options)
+    _render("figure", settings, options.results, options.out)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    settings, _ = _job("claims", options)
+    _render("claims", settings, options.results, options.out)
+
+
+def _page(options: argparse.Namespace) -> None:
+    settings, _ = _job("page", options)
+    from pipeline.report import page
+
+    page.write(settings, options.results, options.data)
+
+
+def _render(verb: str, settings: jobs.Settings, folder: Path, prefix: Path) -> None:
+    from pipeline.plugins import find
+    from pipeline.report.results import Results
+
+    results = Results(folder, settings)
+    if verb == "table":
+        from pipeline.report import render
+
+        table = find("report.tables", settings["table"], "table")(results, settings)
+        render.write(table, results, settings, prefix)
+    elif verb == "figure":
+        from pipeline.report import figure
+
+        draw = find("report.figures", jobs.FIGURES[settings["figure"]][0], "draw")
+        figure.write(draw, results, settings, prefix)
+    else:
+        from pipeline.report.claims import scorecard
+
+        scorecard.write(results, settings, prefix)
+
+
+def _report(options: argparse.Namespace) -> None:
+    """Everything that can be shown of what is there; what is missing is pending."""
+    from pipeline.report import page
+
+    experiment = config_files.load({"scale": options.scale} if options.scale else {})
+    results = Path("results", experiment.scale)
+
+    def settings(verb: str, **names: str) -> jobs.Settings:
+        return jobs.settings(experiment, verb, **names) | {"strict": options.strict}
+
+    for table in jobs.TABLES:
+        _render("table", settings("table", table=table), results, results / "tables" / table)
+    for figure in jobs.FIGURES:
+        _render("figure", settings("figure", figure=figure), results, results / "figures" / figure)
+    _render("claims", settings("claims"), results, results / "claims")
+    page.write(settings("page"), results, Path("resources/packed"))
+    print(results / "report.html")
+
+
+def _data(options: argparse.Namespace) -> None:
+    from pipeline.data.contact_sheet import contact_sheet, describe
+    from pipeline.data.packed import SPLITS, Packed
+
+    folder = Path("resources/packed", options.dataset)
+    packed = Packed.open(folder)
+    print(describe(packed.passport))
+    for split in SPLITS:
+        sheet = folder / "contact_sheets" / f"{split}.png"
+        if not sheet.exists():
+            contact_sheet(packed, split, sheet)
+        print(f"{split}: {sheet}")
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from pipeline.report.explanation import explain
+
+    experiment = config_files.load({"scale": options.scale} if options.scale else {})
+    print(explain(Path("results", experiment.scale), options.table, options.cell))
 
 
 def _settings(options: argparse.Namespace) -> None:
     experiment = config_files.load({"scale": options.scale} if options.scale else {})
     names = {
         name: getattr(options, name)
-        for name in ("dataset", "run", "seed", "table")
+        for name in ("dataset", "run", "seed", "table", "figure", "simulation")
         if getattr(options, name) is not None
     }
     print(jobs.dumps(jobs.settings(experiment, options.verb, **names)))
@@ -160,6 +269,10 @@ def _parser() -> argparse.ArgumentParser:
         "--workers", type=_count, default=1, metavar="N", help="processes (default: 1)"
     )
 
+    verb = _job_verb(verbs, "contact_sheets", _contact_sheets, "Show some images of every class.")
+    _data_option(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+
     verb = _job_verb(
         verbs,
         "train",
@@ -197,18 +310,51 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="record to write")
         _machine_options(verb)
 
-    verb = _job_verb(verbs, "table", _table, "Render one table from records.")
+    verb = _job_verb(verbs, "compare", _compare, "Similarity (CKA) of twins' features.")
     verb.add_argument(
-        "--records",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="from evaluate, adapt and measure",
+        "--features", type=Path, nargs="+", required=True, metavar="DIR", help="from embed"
     )
-    verb.add_argument(
-        "--out", type=Path, required=True, metavar="PREFIX", help="of the .md, .tex and .csv files"
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="record to write")
+    _machine_options(verb)
+
+    verb = _job_verb(verbs, "project", _project, "Some novel classes in a plane (LDA).")
+    verb.add_argument("--features", type=Path, required=True, metavar="DIR", help="from embed")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="record to write")
+
+    verb = _job_verb(verbs, "simulate", _simulate, "What needs no data: Theorem 1, Figure 1.")
+    verb.add_argument("--out", type=Path, required=True, metavar="FILE", help="record to write")
+
+    for name, action, text, files in (
+        ("table", _table, "Render one table from records.", ".md, .tex, .csv and .json"),
+        ("figure", _figure, "Draw one figure from records.", ".png, .pdf, .svg, .csv and .json"),
+        ("claims", _claims, "Judge the paper's claims by records.", ".md and .json"),
+    ):
+        verb = _job_verb(verbs, name, action, text)
+        _results_option(verb)
+        verb.add_argument(
+            "--out", type=Path, required=True, metavar="PREFIX", help=f"of the {files} files"
+        )
+
+    verb = _job_verb(verbs, "page", _page, "Put tables, figures and claims on one page.")
+    _results_option(verb)
+    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="packed data sets")
+
+    verb = _verb(
+        verbs,
+        "report",
+        _report,
+        "Render everything from the results that are there; the rest is marked pending.",
     )
+    _scale_option(verb)
+    verb.add_argument("--strict", action="store_true", help="fail where something is pending")
+
+    verb = _verb(verbs, "data", _data, "What a packed data set is, and some images of each class.")
+    verb.add_argument("dataset", help="a data set of config.yaml")
+
+    verb = _verb(verbs, "explain", _explain, "Where a number comes from.")
+    verb.add_argument("table", help="for example table3")
+    verb.add_argument("cell", nargs="?", help="a part of its name; without it: all there are")
+    _scale_option(verb)
 
     verb = _verb(
         verbs,
@@ -217,11 +363,13 @@ def _parser() -> argparse.ArgumentParser:
         "Print the effective settings of a job, to pass to its verb as --settings.",
     )
     verb.add_argument("verb", choices=sorted(jobs.VERBS), help="the job's verb")
-    verb.add_argument("--scale", help="a file of scales/ (default: the scale of config.yaml)")
+    _scale_option(verb)
     verb.add_argument("--dataset", help="a data set of config.yaml")
     verb.add_argument("--run", help="a run of config.yaml")
     verb.add_argument("--seed", type=int, default=None, help="seed of the run")
     verb.add_argument("--table", help="a table of pipeline/report/tables")
+    verb.add_argument("--figure", help="a figure, with the letter of its part")
+    verb.add_argument("--simulation", help="a simulation of pipeline/analysis/simulations")
 
     _verb(
         verbs,
@@ -256,6 +404,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
     return int(text)
+
+
+def _scale_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--scale", help="a file of scales/ (default: the scale of config.yaml)")
+
+
+def _results_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--results", type=Path, required=True, metavar="DIR", help="results/<scale>, with records"
+    )
 
 
 def _data_option(verb: argparse.ArgumentParser) -> None:

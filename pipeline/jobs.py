@@ -12,6 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from pipeline import records
 from pipeline.config.experiment import Experiment
 from pipeline.config.fields import nearest
 from pipeline.digest import code_digest
@@ -49,6 +50,8 @@ def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:
         "dataset": experiment.datasets,
         "run": experiment.runs,
         "table": TABLES,
+        "figure": FIGURES,
+        "simulation": dict.fromkeys(simulations(experiment)),
     }
     for name in known.keys() & names.keys():
         if names[name] not in known[name]:
@@ -79,6 +82,10 @@ def _pack(experiment: Experiment, dataset: str) -> Settings:
     # Where a copy of the data lies is no part of a result: its content is, through the fingerprint.
     source = experiment.datasets[dataset].model_dump(mode="json", exclude={"path"})
     return {"dataset": dataset, **source}
+
+
+def _contact_sheets(_: Experiment, dataset: str) -> Settings:
+    return {"dataset": dataset}
 
 
 def _train(experiment: Experiment, dataset: str, run: str, seed: int) -> Settings:
@@ -135,48 +142,149 @@ def _measure(experiment: Experiment, dataset: str, run: str, seed: int) -> Setti
     }
 
 
-# What each table reads.
-TABLES: dict[str, tuple[str, ...]] = {
-    "table2": ("measures",),
-    "table3": ("evals",),
-    "regularizers": ("evals", "measures"),
-    "fine_tuners": ("evals", "adaptations"),
-}
-
-
-def models(experiment: Experiment, kind: str) -> list[tuple[str, str, int]]:
-    """The (data set, run, seed) of which there are records of a kind."""
-    of_kind = experiment.adaptations_of if kind == "adaptations" else experiment.heads_of
-    return [model for model in experiment.trainings() if of_kind(model[1])]
-
-
-def _table(experiment: Experiment, table: str) -> Settings:
+def _compare(experiment: Experiment, dataset: str, run: str) -> Settings:
+    twins = experiment.twins_of(run, dataset)
+    if not twins:
+        raise UserError(
+            f"no run is a twin of {run} on {dataset}; set twin: {run} in a classical one"
+        )
     return {
-        "table": table,
+        **_identity(experiment, dataset, run, None),
+        "twins": twins,
+        "n_folds": experiment.measurement.n_folds,
+    }
+
+
+def _project(experiment: Experiment, dataset: str, run: str, seed: int) -> Settings:
+    projection = experiment.projection
+    return {
+        **_identity(experiment, dataset, run, seed),
+        **projection.model_dump(mode="json", exclude={"runs", "seed"}),
+        "projection_seed": projection.seed,
+    }
+
+
+def _simulate(experiment: Experiment, simulation: str) -> Settings:
+    return {
+        "scale": experiment.scale,
+        "simulation": simulation,
+        "options": getattr(experiment.simulations, simulation).model_dump(mode="json"),
+    }
+
+
+# What the paper shows, and what its text promises: the kinds of records that each reads.
+Kinds = tuple[records.Kind, ...]
+_FINE_TUNERS: Kinds = ("evaluation", "adaptation")
+TABLES: dict[str, Kinds] = {
+    "table1": _FINE_TUNERS,
+    "table2": ("measurement",),
+    "table3": ("evaluation",),
+    "table4": ("similarity",),
+    "table5": ("measurement",),
+    "table6": ("adaptation",),
+    "cross_fine_tuners": _FINE_TUNERS,
+    "clustering": ("measurement",),
+    "similarity": ("similarity",),
+    "regularizers": ("evaluation", "measurement"),
+    "training_times": ("training",),
+    "coefficient_sweep": ("adaptation",),
+    "travel": ("adaptation",),
+    "separation": ("projection",),
+    "fine_tuners": _FINE_TUNERS,
+}
+# A figure of several parts is a file for each, made by one module.
+FIGURES: dict[str, tuple[str, Kinds]] = {
+    "figure1a": ("figure1", ("simulation",)),
+    "figure1b": ("figure1", ("simulation",)),
+    "figure2a": ("figure2", ("projection",)),
+    "figure2b": ("figure2", ("projection",)),
+    "figure3a": ("figure3", ("adaptation",)),
+    "figure3b": ("figure3", ("adaptation",)),
+    "theorem1": ("theorem1", ("simulation",)),
+    "coefficient_sweep": ("coefficient_sweep", ("adaptation",)),
+    "training_curves": ("training_curves", ("training",)),
+}
+CLAIMS: Kinds = tuple(kind for kind in records.PLACES if kind != "features")
+
+
+def simulations(experiment: Experiment) -> list[str]:
+    return list(type(experiment.simulations).model_fields)
+
+
+def subjects(experiment: Experiment, kind: records.Kind) -> records.Subjects:
+    """What there are records of, of one kind: the runs of each data set, or simulations."""
+    if kind == "simulation":
+        return {"": simulations(experiment)}
+    chosen: dict[records.Kind, Callable[[str, str], Any]] = {
+        "training": lambda _, __: True,
+        "evaluation": lambda run, _: experiment.heads_of(run),
+        "adaptation": lambda run, _: experiment.adaptations_of(run),
+        "measurement": lambda run, _: experiment.heads_of(run),
+        "similarity": experiment.twins_of,
+        "projection": lambda run, _: run in experiment.projection.runs,
+    }
+    found: records.Subjects = {}
+    for dataset, run, _ in experiment.trainings():
+        runs = found.setdefault(dataset, [])
+        if run not in runs and chosen[kind](run, dataset):
+            runs.append(run)
+    return {dataset: runs for dataset, runs in found.items() if runs}
+
+
+def _reading(experiment: Experiment, kinds: Kinds) -> Settings:
+    """What a part of the report reads, and how it speaks of it."""
+    return {
         "scale": experiment.scale,
         "roles": experiment.roles,
         "n_way": experiment.evaluation.n_way,
+        "n_shots": list(experiment.evaluation.n_shots),
+        "seeds": experiment.seeds,
+        "records": {kind: subjects(experiment, kind) for kind in kinds},
+        "strict": experiment.strict,
     }
+
+
+def _table(experiment: Experiment, table: str) -> Settings:
+    return {"table": table, **_reading(experiment, TABLES[table])}
+
+
+def _figure(experiment: Experiment, figure: str) -> Settings:
+    return {"figure": figure, **_reading(experiment, FIGURES[figure][1])}
+
+
+def _claims(experiment: Experiment) -> Settings:
+    return _reading(experiment, CLAIMS)
+
+
+def _page(experiment: Experiment) -> Settings:
+    return {"tables": list(TABLES), "figures": list(FIGURES), **_reading(experiment, CLAIMS)}
 
 
 _SETTINGS: dict[str, Callable[..., Settings]] = {
     "pack": _pack,
+    "contact_sheets": _contact_sheets,
     "train": _train,
     "embed": _embed,
     "evaluate": _evaluate,
     "adapt": _adapt,
     "measure": _measure,
+    "compare": _compare,
+    "project": _project,
+    "simulate": _simulate,
     "table": _table,
+    "figure": _figure,
+    "claims": _claims,
+    "page": _page,
 }
 
 
-def _identity(experiment: Experiment, dataset: str, run: str, seed: int) -> Settings:
+def _identity(experiment: Experiment, dataset: str, run: str, seed: int | None) -> Settings:
     return {
         "scale": experiment.scale,
         "dataset": dataset,
         "stands_for": experiment.datasets[dataset].stands_for,
         "run": run,
-        "seed": int(seed),
+        "seed": None if seed is None else int(seed),
     }
 
 
@@ -208,6 +316,7 @@ _ENTRIES: dict[str, Callable[[Settings], list[str]]] = {
         "pipeline.data.packing:pack",
         f"pipeline.data.{values['source']}",
     ],
+    "contact_sheets": lambda _: ["pipeline.data.contact_sheet:contact_sheet"],
     "train": _train_entries,
     "embed": lambda values: [
         "pipeline.machine:prepare",
@@ -225,7 +334,22 @@ _ENTRIES: dict[str, Callable[[Settings], list[str]]] = {
         f"pipeline.models.{values['backbone']['name']}",
     ],
     "measure": lambda _: ["pipeline.machine:prepare", "pipeline.analysis.clustering:measure"],
-    "table": lambda values: [f"pipeline.report.tables.{values['table']}"],
+    "compare": lambda _: ["pipeline.machine:prepare", "pipeline.analysis.similarity:compare"],
+    "project": lambda _: ["pipeline.analysis.projection:project"],
+    "simulate": lambda values: [
+        "pipeline.analysis.simulation:run",
+        f"pipeline.analysis.simulations.{values['simulation']}",
+    ],
+    "table": lambda values: [
+        "pipeline.report.render:write",
+        f"pipeline.report.tables.{values['table']}",
+    ],
+    "figure": lambda values: [
+        "pipeline.report.figure:write",
+        f"pipeline.report.figures.{FIGURES[values['figure']][0]}",
+    ],
+    "claims": lambda _: ["pipeline.report.claims.scorecard:write"],
+    "page": lambda _: ["pipeline.report.page:write"],
 }
 
 VERBS = frozenset(_SETTINGS)

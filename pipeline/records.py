@@ -25,6 +25,34 @@ Kind = Literal[
 ]
 
 
+# Where each kind lies, below results/<scale>/. What is about several seeds is one record.
+PLACES: dict[Kind, str] = {
+    "training": "runs/{dataset}/{run}/seed{seed}/record.json",
+    "features": "features/{dataset}/{run}/seed{seed}/record.json",
+    "evaluation": "evals/{dataset}/{run}/seed{seed}.json",
+    "adaptation": "adaptations/{dataset}/{run}/seed{seed}.json",
+    "measurement": "measures/{dataset}/{run}/seed{seed}.json",
+    "similarity": "similarities/{dataset}/{run}.json",
+    "projection": "projections/{dataset}/{run}/seed{seed}.json",
+    "simulation": "simulations/{simulation}.json",
+}
+
+
+# What there are records of: runs by data set. Simulations are of no data set, "".
+Subjects = dict[str, list[str]]
+
+
+def places(kind: Kind, subjects: Subjects, seeds: int) -> list[str]:
+    """Where the records of a kind lie, below results/<scale>."""
+    found = (
+        PLACES[kind].format(dataset=dataset, run=name, simulation=name, seed=seed)
+        for dataset, names in subjects.items()
+        for name in names
+        for seed in range(seeds)
+    )
+    return list(dict.fromkeys(found))
+
+
 class Record(BaseModel):
     """What was measured, and everything needed to measure it again."""
 
@@ -54,7 +82,7 @@ class Record(BaseModel):
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that compute; looked up without importing them."""
     found = {"python": platform.python_version()}
-    for library in ("numpy", "scikit-learn", "scipy", "torch"):
+    for library in ("numpy", "scipy", "torch"):
         try:
             found[library] = version(library)
         except PackageNotFoundError:

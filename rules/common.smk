@@ -8,7 +8,7 @@ import os
 
 from snakemake.exceptions import WorkflowError
 
-from pipeline import jobs
+from pipeline import jobs, records
 from pipeline.config_files import load
 from pipeline.errors import UserError
 
@@ -28,7 +28,9 @@ wildcard_constraints:
     dataset="|".join(experiment.datasets),
     run="|".join(experiment.runs),
     seed=r"\d+",
+    simulation="|".join(jobs.simulations(experiment)),
     table="|".join(jobs.TABLES),
+    figure="|".join(jobs.FIGURES),
 
 
 def here(path):
@@ -50,16 +52,20 @@ def job_settings(verb, wildcards):
     return jobs.settings(experiment, verb, **dict(wildcards.items()))
 
 
-def records(kind):
-    """The record of each model of this scale that has one of this kind."""
+def place(kind):
+    """The pattern of where the records of a kind lie."""
+    return f"{RESULTS}/{records.PLACES[kind]}"
+
+
+def reads(kinds):
+    """The records of these kinds that this scale has."""
     return [
-        f"{RESULTS}/{kind}/{dataset}/{run}/seed{seed}.json"
-        for dataset, run, seed in jobs.models(experiment, kind)
+        f"{RESULTS}/{found}"
+        for kind in kinds
+        for found in records.places(
+            kind, jobs.subjects(experiment, kind), experiment.seeds
+        )
     ]
-
-
-def table_records(wildcards):
-    return [record for kind in jobs.TABLES[wildcards.table] for record in records(kind)]
 
 
 def raw(wildcards):
@@ -77,6 +83,15 @@ def own_copy(wildcards, output):
     """
     path = experiment.datasets[wildcards.dataset].path
     return [] if path is None else ["--path", os.path.abspath(os.path.expanduser(path))]
+
+
+def image_lists(wildcards):
+    """The user's lists of which images belong."""
+    folder = getattr(experiment.datasets[wildcards.dataset], "image_lists", None)
+    if folder is None:
+        return []
+    names = ("train.csv", "val.csv", "test.csv")
+    return [os.path.join(os.path.expanduser(folder), name) for name in names]
 
 
 def class_split(wildcards):

@@ -4,6 +4,7 @@ IN   the user's own copy, or a download; nothing at all for generated images
 OUT  resources/packed/<dataset>/: per split the images and labels, and a passport
 1. fetch: link to the copy that the configuration names, or download one
 2. pack: uint8 arrays to be mapped, their fingerprint, the base classes' channel statistics
+3. contact_sheets: some images of every class, to be looked at
 """
 
 PASSPORT = "resources/packed/{dataset}/passport.json"
@@ -13,9 +14,15 @@ ARRAYS = [
     for kind in ("", "_labels")
 ]
 
+CONTACT_SHEETS = expand(
+    "resources/packed/{{dataset}}/contact_sheets/{split}.png",
+    split=["base", "validation", "novel"],
+)
+
 
 localrules:
     fetch,
+    contact_sheets,
 
 
 rule fetch:
@@ -39,6 +46,7 @@ rule pack:
     input:
         raw=raw,
         classes=class_split,
+        lists=image_lists,
     output:
         passport=PASSPORT,
         arrays=ARRAYS,
@@ -61,3 +69,24 @@ rule pack:
     shell:
         "python -m pipeline pack --settings {params.settings:q} --code {params.code}"
         " {params.raw:q} --out $(dirname {output.passport:q}) --workers {threads} > {log:q} 2>&1"
+
+
+rule contact_sheets:
+    """Show {wildcards.dataset}"""
+    input:
+        passport=PASSPORT,
+        arrays=ARRAYS,
+    output:
+        CONTACT_SHEETS,
+    log:
+        "logs/contact_sheets/{dataset}.log",
+    benchmark:
+        "logs/contact_sheets/{dataset}.tsv"
+    conda:
+        "../environment.yaml"
+    params:
+        settings=settings("contact_sheets"),
+        code=code("contact_sheets"),
+    shell:
+        "python -m pipeline contact_sheets --settings {params.settings:q} --code {params.code}"
+        " --data $(dirname {input.passport:q}) --out $(dirname {output[0]:q}) > {log:q} 2>&1"

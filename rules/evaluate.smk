@@ -1,11 +1,15 @@
-"""From weights to numbers: what is measured of one model.
+"""From weights to numbers: what is measured of models, and what is simulated without any.
 
 IN   results/<scale>/runs/<dataset>/<run>/seed<k>/weights.safetensors
-OUT  results/<scale>/features/, evals/, measures/, adaptations/
+OUT  results/<scale>/features/, evals/, adaptations/, measures/, similarities/, projections/,
+     simulations/
 1. embed: the features of all images that are looked at, once
 2. evaluate: few-shot accuracy with every head, on episodes that all models share
-3. adapt: the same with the whole network fine-tuned by gradient steps
+3. adapt: the same with the whole network fine-tuned by gradient steps, and how far it moves
 4. measure: how tightly the features cluster by class
+5. compare: how similar a meta-learned model's features are to its classical twins'
+6. project: some classes in the plane that separates them best
+7. simulate: one-shot classification of known distributions
 """
 
 FEATURES = f"{RESULTS}/features/{MODEL}"
@@ -23,7 +27,7 @@ rule embed:
         passport=PASSPORT,
         arrays=ARRAYS,
     output:
-        record=f"{FEATURES}/record.json",
+        record=place("features"),
         arrays=FEATURE_ARRAYS,
     log:
         f"logs/{SCALE}/embed/{MODEL}.log",
@@ -50,7 +54,7 @@ rule evaluate:
         record=rules.embed.output.record,
         arrays=FEATURE_ARRAYS,
     output:
-        f"{RESULTS}/evals/{MODEL}.json",
+        place("evaluation"),
     log:
         f"logs/{SCALE}/evaluate/{MODEL}.log",
     benchmark:
@@ -75,7 +79,7 @@ rule adapt:
         passport=PASSPORT,
         arrays=ARRAYS,
     output:
-        f"{RESULTS}/adaptations/{MODEL}.json",
+        place("adaptation"),
     log:
         f"logs/{SCALE}/adapt/{MODEL}.log",
     benchmark:
@@ -101,7 +105,7 @@ rule measure:
         record=rules.embed.output.record,
         arrays=FEATURE_ARRAYS,
     output:
-        f"{RESULTS}/measures/{MODEL}.json",
+        place("measurement"),
     log:
         f"logs/{SCALE}/measure/{MODEL}.log",
     benchmark:
@@ -117,3 +121,80 @@ rule measure:
     shell:
         "python -m pipeline measure --settings {params.settings:q} --code {params.code}"
         " --features $(dirname {input.record:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"
+
+
+def compared(wildcards):
+    """The features of a meta-learned run and of its twins, all seeds."""
+    twins = experiment.twins_of(wildcards.run, wildcards.dataset)
+    subjects = {wildcards.dataset: [wildcards.run, *twins]}
+    found = records.places("features", subjects, experiment.seeds)
+    return [f"{RESULTS}/{one}" for one in found]
+
+
+rule compare:
+    """Compare {wildcards.run} on {wildcards.dataset} with its classical twins"""
+    input:
+        compared,
+    output:
+        place("similarity"),
+    log:
+        f"logs/{SCALE}/compare/{{dataset}}/{{run}}.log",
+    benchmark:
+        f"logs/{SCALE}/compare/{{dataset}}/{{run}}.tsv"
+    conda:
+        "../environment.yaml"
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        settings=settings("compare"),
+        code=code("compare"),
+    shell:
+        "python -m pipeline compare --settings {params.settings:q} --code {params.code}"
+        " --features $(dirname {input:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"
+
+
+rule project:
+    """Project {wildcards.run} on {wildcards.dataset}, seed {wildcards.seed}"""
+    input:
+        record=rules.embed.output.record,
+        arrays=FEATURE_ARRAYS,
+    output:
+        place("projection"),
+    log:
+        f"logs/{SCALE}/project/{MODEL}.log",
+    benchmark:
+        f"logs/{SCALE}/project/{MODEL}.tsv"
+    conda:
+        "../environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=settings("project"),
+        code=code("project"),
+    shell:
+        "python -m pipeline project --settings {params.settings:q} --code {params.code}"
+        " --features $(dirname {input.record:q}) --out {output:q} > {log:q} 2>&1"
+
+
+rule simulate:
+    """Simulate {wildcards.simulation}"""
+    output:
+        place("simulation"),
+    log:
+        f"logs/{SCALE}/simulate/{{simulation}}.log",
+    benchmark:
+        f"logs/{SCALE}/simulate/{{simulation}}.tsv"
+    conda:
+        "../environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=settings("simulate"),
+        code=code("simulate"),
+    shell:
+        "python -m pipeline simulate --settings {params.settings:q} --code {params.code}"
+        " --out {output:q} > {log:q} 2>&1"

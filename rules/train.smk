@@ -14,7 +14,7 @@ rule train:
         arrays=ARRAYS,
     output:
         weights=f"{RESULTS}/runs/{MODEL}/weights.safetensors",
-        record=f"{RESULTS}/runs/{MODEL}/record.json",
+        record=place("training"),
     log:
         f"logs/{SCALE}/train/{MODEL}.log",
     benchmark:

@@ -21,12 +21,16 @@ from torch.func import grad_and_value, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.training.batch_norm import normalise
+
 Vector = Float[Tensor, " parameter"]
 # One set of parameters, or one gradient, for each episode.
 Vectors = Float[Tensor, "episode parameter"]
 Losses = Float[Tensor, " episode"]
-# (loss, parameters) to the gradient and the loss.
-Differentiate = Callable[[Callable[[Tensor], Tensor], Tensor], tuple[Tensor, Tensor]]
+# Parameters by name.
+Parts = dict[str, Tensor]
+# (network, loss of its parameters, parameters) to the gradient and the loss.
+Differentiate = Callable[["Network", Callable[[Parts], Tensor], Vector], tuple[Vector, Tensor]]
 
 # Of Adam, beside a beta1 of 0: those of Reptile's code.
 BETA2, EPSILON = 0.999, 1e-8
@@ -44,9 +48,18 @@ class Network:
         Images to features to classes; left as they are.
     running
         Normalise by the statistics that the backbone holds instead.
+    twice
+        Make second derivatives fast; for ``autograd`` only.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Linear, *, running: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Linear,
+        *,
+        running: bool = False,
+        twice: bool = False,
+    ) -> None:
         self._parts = nn.Sequential(OrderedDict(backbone=backbone, head=head))
         self._module = copy.deepcopy(self._parts).eval().requires_grad_(False)
         norms = set()
@@ -54,16 +67,9 @@ class Network:
             if isinstance(module, _BatchNorm):
                 norms |= {f"{place}.{name}" for name, _ in module.named_parameters()}
                 if not running:
-                    module.track_running_stats = False
-                    module.running_mean = module.running_var = module.num_batches_tracked = None
+                    own = partial(normalise, module, twice=twice)
+                    module.forward = own  # type: ignore[method-assign]
         self.shapes = {name: value.shape for name, value in self._module.named_parameters()}
-        # Where the network keeps each parameter.
-        self._owners = [
-            (module._parameters, name)
-            for module in self._module.modules()
-            for name, value in module._parameters.items()
-            if value is not None
-        ]
         self._sizes = [prod(shape) for shape in self.shapes.values()]
         # 1 for the parameters of batch norm, 0 for all others.
         self.of_norms: Vector = torch.cat(
@@ -72,16 +78,22 @@ class Network:
                 for name, value in self._module.named_parameters()
             ]
         )
+        # Where the network keeps each parameter: plain attributes are found faster.
+        self._places = []
+        for module in self._module.modules():
+            held, module._parameters = module._parameters, {}
+            vars(module).update(held)
+            self._places += [(vars(module), name) for name in held if held[name] is not None]
 
     def read(self) -> Vector:
         """The parameters as they are in the backbone and the head now."""
-        return torch.cat([value.detach().reshape(-1) for value in self._parts.parameters()])
+        return joined(value.detach() for value in self._parts.parameters())
 
     def moves(self, adapt_batch_norm: bool) -> Vector:
         """1 for the parameters that steps on an episode move, 0 for the others."""
         return torch.ones_like(self.of_norms) if adapt_batch_norm else 1 - self.of_norms
 
-    def parts(self, vectors: Float[Tensor, "*episode parameter"]) -> dict[str, Tensor]:
+    def parts(self, vectors: Float[Tensor, "*episode parameter"]) -> Parts:
         """The parameters by name, each (*episode, *its own shape)."""
         leading = vectors.shape[:-1]
         return {
@@ -91,15 +103,16 @@ class Network:
             )
         }
 
-    def logits(self, parameters: Tensor, images: Tensor) -> Tensor:
+    def logits(self, parameters: Vector | Parts, images: Tensor) -> Tensor:
         """Images (image, 3, height, width) to (image, class)."""
+        parts = self.parts(parameters) if isinstance(parameters, Tensor) else parameters
         # As torch.func.functional_call, without its checks, which cost a small network a tenth.
-        for (owner, name), part in zip(self._owners, self.parts(parameters).values(), strict=True):
-            owner[name] = part  # type: ignore[assignment]
+        for (place, name), part in zip(self._places, parts.values(), strict=True):
+            place[name] = part
         scores: Tensor = self._module(images)
         return scores
 
-    def loss(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, parameters: Vector | Parts, images: Tensor, labels: Tensor) -> Tensor:
         """The mean cross-entropy over images."""
         return functional.cross_entropy(self.logits(parameters, images), labels)
 
@@ -122,23 +135,35 @@ def new_head(n_features: int, n_way: int) -> nn.Linear:
     return head
 
 
-def autograd(loss: Callable[[Tensor], Tensor], parameters: Tensor) -> tuple[Tensor, Tensor]:
+def joined(parts: Iterable[Tensor]) -> Vector:
+    """The vector that has these parts."""
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def autograd(
+    network: Network, loss: Callable[[Parts], Tensor], parameters: Vector
+) -> tuple[Vector, Tensor]:
     """The gradient and the loss; differentiable where the parameters are being differentiated."""
     nested = parameters.requires_grad
-    inputs = parameters if nested else parameters.detach().requires_grad_()
-    value = loss(inputs)
-    (gradient,) = torch.autograd.grad(value, inputs, create_graph=nested)
-    return gradient, value if nested else value.detach()
+    parts = network.parts(parameters)
+    if not nested:
+        parts = {name: part.detach().requires_grad_() for name, part in parts.items()}
+    value = loss(parts)
+    # By the parts and not by the vector, which would be a node of the graph for each part.
+    slopes = torch.autograd.grad(value, list(parts.values()), create_graph=nested)
+    return joined(slopes), value if nested else value.detach()
 
 
-def func(loss: Callable[[Tensor], Tensor], parameters: Tensor) -> tuple[Tensor, Tensor]:
+def func(
+    network: Network, loss: Callable[[Parts], Tensor], parameters: Vector
+) -> tuple[Vector, Tensor]:
     """The same for ``vmap``, which autograd cannot be seen through.
 
     It is the gradient that is mapped over episodes, never the loss: the gradient of a mapped
     loss is wrong in second order where a batch norm takes part (PyTorch 2.13 and 2.14).
     """
-    gradient, value = grad_and_value(loss)(parameters)
-    return gradient, value
+    slopes, value = grad_and_value(loss)(network.parts(parameters))
+    return joined(slopes.values()), value
 
 
 def for_each_episode(
@@ -175,7 +200,7 @@ def gradients(
     ) -> tuple[Tensor, Tensor]:
         if not together:
             images = images.contiguous(memory_format=torch.channels_last)
-        return differentiate(lambda own: network.loss(own, images, labels), parameters)
+        return differentiate(network, lambda own: network.loss(own, images, labels), parameters)
 
     return for_each_episode(episode, parameters, images, labels, together=together)
 

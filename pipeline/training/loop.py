@@ -221,7 +221,7 @@ def _write(
         "training",
         settings,
         code=code,
-        sources={"images": packed.passport.fingerprint},
+        sources=packed.passport.sources,
         device=describe(device),
         wall_s=progress.elapsed_s,
         values={

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.training.batch_norm import batch_norm
 from pipeline.training.inner import (
     Network,
     adam,
@@ -114,6 +115,28 @@ def test_gradients_are_those_of_plain_autograd(together):
         loss.backward()
         torch.testing.assert_close(losses[i], loss.detach())
         torch.testing.assert_close(slopes[i], own.grad)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_written_out_batch_norm_has_torchs_derivatives(layout):
+    """The first ones, and those of a function of all of them."""
+    images = torch.randn(4, 3, 5, 6, dtype=torch.float64).contiguous(memory_format=layout)
+    inputs = [images, *torch.randn(2, 3, dtype=torch.float64)]
+    inputs[1][0] = 0  # a weight that nothing may be divided by
+    target = torch.randn_like(images)
+    results = []
+    for normalise in (
+        lambda x, w, b: batch_norm(x, w, b, 1e-3),
+        lambda x, w, b: functional.batch_norm(x, None, None, w, b, training=True, eps=1e-3),
+    ):
+        own = [value.clone().requires_grad_() for value in inputs]
+        normalised = normalise(*own)
+        first = torch.autograd.grad((normalised - target).pow(3).sum(), own, create_graph=True)
+        weights = [torch.arange(slope.numel()).view(slope.shape).cos() for slope in first]
+        mixed = sum((w * slope.square()).sum() for w, slope in zip(weights, first, strict=True))
+        results.append([normalised, *first, *torch.autograd.grad(mixed, own)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 # Adam without momentum

@@ -45,10 +45,9 @@ def query_loss(algorithm, parameters: Tensor, support, labels, query, truth) -> 
 
 @pytest.mark.parametrize("run", ["maml_1shot", "maml_5shot", "fomaml_1shot", "fomaml_5shot"])
 def test_the_tasks_of_a_meta_batch_give_the_same_together_and_one_by_one(run, started):
-    algorithm, episodes = started(run)
     results = []
     for together in (False, True):
-        algorithm.together = together
+        algorithm, episodes = started(run, batching="together" if together else "loop")
         parameters = parameters_of(algorithm).expand(2, -1)
         results.append(
             for_each_episode(algorithm._episode, parameters, *episodes, together=together)
@@ -86,11 +85,11 @@ def test_the_gradient_is_that_of_finite_differences(started):
 def test_the_first_order_gradient_is_that_at_the_adapted_parameters(started):
     algorithm, episodes = started("fomaml_1shot")
     support, labels, query, truth = (part[0] for part in episodes)
-    parameters = parameters_of(algorithm)
+    network, parameters = algorithm.network, parameters_of(algorithm)
     for _ in range(algorithm.run.inner_steps):
-        slope, _ = autograd(lambda own: algorithm.network.loss(own, support, labels), parameters)
+        slope, _ = autograd(network, lambda own: network.loss(own, support, labels), parameters)
         parameters = parameters - algorithm.rates * slope
-    expected, _ = autograd(lambda own: algorithm.network.loss(own, query, truth), parameters)
+    expected, _ = autograd(network, lambda own: network.loss(own, query, truth), parameters)
     found, _ = algorithm._episode(autograd, parameters_of(algorithm), *(p[0] for p in episodes))
     torch.testing.assert_close(found, expected)
 
@@ -119,8 +118,9 @@ def test_the_inner_rate_is_the_released_one(n_shot, started):
     """0.05 on the mean loss moves as 0.01 does on the released sum over examples by K, 5-way."""
     algorithm, (support, labels, *_) = started(f"maml_{n_shot}shot")
     network, parameters = algorithm.network, parameters_of(algorithm)
-    mean, _ = autograd(lambda own: network.loss(own, support[0], labels[0]), parameters)
+    mean, _ = autograd(network, lambda own: network.loss(own, support[0], labels[0]), parameters)
     released, _ = autograd(
+        network,
         lambda own: (
             functional.cross_entropy(network.logits(own, support[0]), labels[0], reduction="sum")
             / n_shot

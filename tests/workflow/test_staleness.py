@@ -16,29 +16,56 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import config_files, jobs
+from pipeline import config_files, jobs, records
 from pipeline.__main__ import main
 
 Edit = Callable[[Any], None]
 
 # Patterns of files. A star reaches over folders.
 DEMO = "results/demo"
-FEATURES, EVALS, MEASURES = f"{DEMO}/features/*", f"{DEMO}/evals/*", f"{DEMO}/measures/*"
-ADAPTATIONS = f"{DEMO}/adaptations/*"
-OF_MODELS = [f"{DEMO}/runs/*", FEATURES, EVALS, MEASURES, ADAPTATIONS]
-TABLES = f"{DEMO}/tables/*"
-TABLE_2, TABLE_3 = f"{DEMO}/tables/table2.*", f"{DEMO}/tables/table3.*"
-REGULARIZERS = f"{DEMO}/tables/regularizers.*"
-FINE_TUNERS = f"{DEMO}/tables/fine_tuners.*"
+FOLDERS = {kind: f"{DEMO}/{place.split('/')[0]}/*" for kind, place in records.PLACES.items()}
+PAGE = [f"{DEMO}/report.html", f"{DEMO}/paper.tex"]
 # Runs by how they are trained, and by what.
 EPISODIC = ["r2d2_ridge", "resnet12_svm*", "conv64_protonet"]
 MAML, REPTILE = ["maml_?shot", "fomaml_?shot"], ["reptile", "weight_clustering*"]
 CONV4 = ["conv64_*", "maml_classical", "reptile_classical", *MAML, *REPTILE]
+# What is measured of weights, and of features.
+OF_FEATURES: list[records.Kind] = ["evaluation", "measurement", "similarity", "projection"]
+OF_WEIGHTS: list[records.Kind] = ["features", "adaptation", *OF_FEATURES]
 
 
-def of_run(*runs: str, kind: str = "*") -> list[str]:
-    """All that is made of these runs, on every data set; or their records of one kind."""
-    return [f"{DEMO}/{kind}/synthetic_*/{run}/seed*" for run in runs]
+def shown(*kinds: records.Kind) -> list[str]:
+    """The tables, the figures and what else is made of records of these kinds."""
+    tables = [name for name, reads in jobs.TABLES.items() if {*reads} & {*kinds}]
+    figures = [name for name, (_, reads) in jobs.FIGURES.items() if {*reads} & {*kinds}]
+    made = [f"{DEMO}/tables/{name}.*" for name in tables]
+    made += [f"{DEMO}/figures/{name}.*" for name in figures]
+    return [*made, f"{DEMO}/claims.*", *PAGE] if made else []
+
+
+def of_kinds(*kinds: records.Kind) -> list[str]:
+    """All records of these kinds, and what is made of them."""
+    return [*(FOLDERS[kind] for kind in kinds), *shown(*kinds)]
+
+
+def of_runs(*patterns: str, kinds: list[records.Kind] | None = None) -> list[str]:
+    """All that is made of these runs on any data set, of every kind or of some."""
+    experiment = config_files.load({"scale": "demo"})
+    found, met = [], []
+    for kind in kinds or ["training", *OF_WEIGHTS]:
+        of = "evaluation" if kind == "features" else kind
+        for dataset, runs in jobs.subjects(experiment, of).items():
+            for run in runs:
+                twins = experiment.twins_of(run, dataset) if kind == "similarity" else []
+                if any(fnmatchcase(one, each) for one in [run, *twins] for each in patterns):
+                    place = records.PLACES[kind].format(dataset=dataset, run=run, seed=0)
+                    found.append(f"{DEMO}/{place.replace('record.json', '*')}")
+                    met.append(kind)
+    return [*found, *shown(*met)]
+
+
+def table(name: str) -> list[str]:
+    return [f"{DEMO}/tables/{name}.*", *PAGE]
 
 
 def pretend(project) -> None:
@@ -206,74 +233,78 @@ EDITS = {
     # of code
     "the ridge head": (
         changed("pipeline/heads/ridge.py", "logits"),
-        [*of_run("r2d2_ridge"), EVALS, TABLES],
+        [*of_runs("r2d2_ridge"), *of_kinds("evaluation")],
     ),
     "the svm head": (
         changed("pipeline/heads/svm.py", "logits"),
-        [*of_run("resnet12_svm*"), EVALS, TABLES],
+        [*of_runs("resnet12_svm*"), *of_kinds("evaluation")],
     ),
     "the solver of the svm head": (
         changed("pipeline/heads/crammer_singer.py", "dual"),
-        [*of_run("resnet12_svm*"), EVALS, TABLES],
+        [*of_runs("resnet12_svm*"), *of_kinds("evaluation")],
     ),
     "a head, in a file that looks as old as before": (
         dated_back("pipeline/heads/prototypes.py", "logits"),
-        [*of_run("conv64_protonet"), EVALS, TABLES],
+        [*of_runs("conv64_protonet"), *of_kinds("evaluation")],
     ),
     # The validation of episodic training is an evaluation.
     "how heads are scored": (
         changed("pipeline/heads/scoring.py", "correct"),
-        [*of_run(*EPISODIC), EVALS, TABLES],
+        [*of_runs(*EPISODIC), *of_kinds("evaluation")],
     ),
     "a regularizer": (
         changed("pipeline/regularizers/feature_clustering.py", "ratio"),
-        [*of_run("*_classical_fc"), MEASURES, TABLES],
+        [*of_runs("*_classical_fc"), *of_kinds("measurement")],
     ),
     "the part of a regularizer that only training uses": (
         changed("pipeline/regularizers/feature_clustering.py", "penalty"),
-        [*of_run("*_classical_fc"), TABLES],
+        of_runs("*_classical_fc"),
     ),
     "classical training": (
         changed("pipeline/training/classical.py", "Training.step"),
-        [*of_run("*_classical*"), TABLES],
+        of_runs("*_classical*"),
     ),
     "episodic training": (
         changed("pipeline/training/episodic.py", "Training.step"),
-        [*of_run(*EPISODIC), TABLES],
+        of_runs(*EPISODIC),
     ),
     "maml": (
         changed("pipeline/training/maml.py", "Training.step"),
-        [*of_run(*MAML), TABLES],
+        of_runs(*MAML),
     ),
     "reptile": (
         changed("pipeline/training/reptile.py", "Training.step"),
-        [*of_run(*REPTILE), TABLES],
+        of_runs(*REPTILE),
     ),
     # Fine-tuning may take Adam's steps, and the validation of MAML and Reptile is fine-tuning.
     "a step of adam": (
         changed("pipeline/training/inner.py", "adam"),
-        [*of_run(*MAML, *REPTILE), ADAPTATIONS, TABLES],
+        [*of_runs(*MAML, *REPTILE), *of_kinds("adaptation")],
     ),
     "fine-tuning": (
-        changed("pipeline/training/adaptation.py", "correct"),
-        [*of_run(*MAML, *REPTILE), ADAPTATIONS, TABLES],
+        changed("pipeline/training/adaptation.py", "FineTuner.descend"),
+        [*of_runs(*MAML, *REPTILE), *of_kinds("adaptation")],
     ),
     "how training ends in MAML and Reptile": (
         changed("pipeline/training/inner.py", "settle_statistics"),
-        [*of_run(*MAML, *REPTILE), TABLES],
+        of_runs(*MAML, *REPTILE),
+    ),
+    "how far fine-tuning goes": (
+        changed("pipeline/analysis/adaptation.py", "filter_distance"),
+        of_kinds("adaptation"),
     ),
     "how fine-tuning is recorded": (
         changed("pipeline/analysis/adaptation.py", "adapt"),
-        [ADAPTATIONS, FINE_TUNERS],
+        of_kinds("adaptation"),
     ),
     "a constant of the training loop": (
         replaced("pipeline/training/loop.py", r"^LOGGED = \d+", "LOGGED = 7"),
-        [*OF_MODELS, TABLES],
+        of_kinds("training", *OF_WEIGHTS),
     ),
-    "a new module that the training loop calls": (new_module, [*OF_MODELS, TABLES]),
+    "a new module that the training loop calls": (new_module, of_kinds("training", *OF_WEIGHTS)),
     "how processes use the machine": (
         changed("pipeline/machine.py", "prepare"),
-        [*OF_MODELS, TABLES],
+        of_kinds("training", *OF_WEIGHTS),
     ),
     "a default of one algorithm": (
         replaced(
@@ -281,47 +312,91 @@ EDITS = {
             r"^    inner_steps: Count = 8$",
             "    inner_steps: Count = 9",
         ),
-        [*of_run(*REPTILE), TABLES],
+        of_runs(*REPTILE),
     ),
     "the backbone r2d2": (
         changed("pipeline/models/r2d2.py", "R2D2.forward"),
-        [*of_run("r2d2_*"), TABLES],
+        of_runs("r2d2_*"),
     ),
     "the backbone resnet12": (
         changed("pipeline/models/resnet12.py", "ResNet12.forward"),
-        [*of_run("resnet12_*"), TABLES],
+        of_runs("resnet12_*"),
     ),
     "the backbone conv4": (
         changed("pipeline/models/conv4.py", "Conv4.forward"),
-        [*of_run(*CONV4), TABLES],
+        of_runs(*CONV4),
     ),
     "how weights are read": (
         changed("pipeline/analysis/model.py", "Weights.load"),
-        [FEATURES, EVALS, MEASURES, ADAPTATIONS, TABLES],
+        of_kinds(*OF_WEIGHTS),
     ),
     "how features are written": (
         changed("pipeline/analysis/embedding.py", "embed"),
-        [FEATURES, EVALS, MEASURES, TABLES],
+        of_kinds("features", *OF_FEATURES),
     ),
     "how episodes are drawn": (
         changed("pipeline/data/episodes.py", "sample"),
-        [*of_run(*EPISODIC, *MAML, *REPTILE), EVALS, MEASURES, ADAPTATIONS, TABLES],
+        [
+            *of_runs(*EPISODIC, *MAML, *REPTILE),
+            *of_kinds("evaluation", "measurement", "adaptation"),
+        ],
     ),
     "the generated images": (changed("pipeline/data/synthetic.py", "source"), ["*"]),
-    "the renderer of table 3": (changed("pipeline/report/tables/table3.py", "write"), [TABLE_3]),
-    "the renderer of the fine-tuners": (
-        changed("pipeline/report/tables/fine_tuners.py", "write"),
-        [FINE_TUNERS],
+    "the renderer of table 3": (
+        changed("pipeline/report/tables/table3.py", "table"),
+        table("table3"),
     ),
-    "the renderer of all tables": (changed("pipeline/report/render.py", "latex"), [TABLES]),
+    "the renderer of the fine-tuners": (
+        changed("pipeline/report/tables/fine_tuners.py", "table"),
+        table("fine_tuners"),
+    ),
+    "the renderer of all tables": (changed("pipeline/report/render.py", "latex"), table("*")),
     "the paper's numbers": (
         replaced("pipeline/report/published.csv", r"^(table2,R2-D2-M,.*),1.29,", r"\1,1.3,"),
-        [TABLES],
+        [*table("*"), f"{DEMO}/claims.*"],
+    ),
+    "a figure": (
+        changed("pipeline/report/figures/figure3.py", "draw"),
+        [f"{DEMO}/figures/figure3?.*", *PAGE],
+    ),
+    "how figures are written": (
+        changed("pipeline/report/figure.py", "write"),
+        [f"{DEMO}/figures/*", *PAGE],
+    ),
+    "the page": (changed("pipeline/report/page.py", "write"), PAGE),
+    "the look of the page": (appended("pipeline/report/page.html", "<!-- -->\n"), PAGE),
+    "a claim": (
+        replaced(
+            "pipeline/report/claims/comparisons.py", r"^ALMOST, (.*) = 1.5", r"ALMOST, \1 = 1"
+        ),
+        [f"{DEMO}/claims.*", *PAGE],
+    ),
+    # A claim compares cells of the table, and so depends on which run each is of.
+    "which run a row of table 3 shows": (
+        replaced(
+            "pipeline/report/tables/table3.py",
+            r'"r2d2_classical_hv", "svm"',
+            '"r2d2_classical_hv", "ridge"',
+        ),
+        [*table("table3"), f"{DEMO}/claims.*"],
+    ),
+    "similarity": (changed("pipeline/analysis/similarity.py", "compare"), of_kinds("similarity")),
+    "a projection": (
+        changed("pipeline/analysis/projection.py", "project"),
+        of_kinds("projection"),
+    ),
+    "one simulation": (
+        changed("pipeline/analysis/simulations/theorem1.py", "simulate"),
+        [
+            f"{DEMO}/simulations/theorem1.json",
+            # Both simulations are of one kind.
+            *shown("simulation"),
+        ],
     ),
     # of the configuration
     "a value of one run": (
         configured({"runs.r2d2_ridge.training.lr": 0.02}),
-        [*of_run("r2d2_ridge"), TABLES],
+        of_runs("r2d2_ridge"),
     ),
     "two values of one run, swapped": (
         configured(
@@ -330,23 +405,27 @@ EDITS = {
                 "runs.r2d2_ridge.training.weight_decay": 0.9,
             }
         ),
-        [*of_run("r2d2_ridge"), TABLES],
+        of_runs("r2d2_ridge"),
     ),
     "a value of a run that others are like": (
         configured({"runs.r2d2_classical.training.lr": 0.02}),
-        [*of_run("r2d2_classical*"), TABLES],
+        of_runs("r2d2_classical*"),
     ),
     "a value that those like it have of their own": (
         configured({"runs.weight_clustering.training.coefficient": 1e-4}),
-        [*of_run("weight_clustering"), TABLES],
+        of_runs("weight_clustering"),
     ),
     "what differs on one data set": (
         configured({"runs.resnet12_svm.datasets.mini_imagenet.training.label_smoothing": 0.2}),
-        [f"{DEMO}/*/synthetic_mini_imagenet/resnet12_svm/*", TABLES],
+        [
+            f"{DEMO}/*/synthetic_mini_imagenet/resnet12_svm/*",
+            f"{DEMO}/similarities/synthetic_mini_imagenet/resnet12_svm.json",
+            *shown("training", "adaptation", "evaluation", "measurement", "similarity"),
+        ],
     ),
     "an option of a backbone": (
         configured({"runs.maml_5shot.backbone": {"pooling": "same"}}),
-        [*of_run("maml_5shot", "fomaml_5shot"), TABLES],
+        of_runs("maml_5shot", "fomaml_5shot"),
     ),
     "one more run": (
         configured(
@@ -358,57 +437,58 @@ EDITS = {
                 }
             }
         ),
-        [*of_run("r2d2_slow"), TABLES],
+        [
+            f"{DEMO}/*/synthetic_cifar_fs/r2d2_slow/*",
+            *shown("training", "adaptation", "evaluation", "measurement"),
+        ],
     ),
     "one more head of a run": (
         configured({"runs.weight_clustering_5.fine_tuners": ["reptile", "ridge"]}),
         [
-            *(
-                pattern
-                for kind in ("features", "evals", "measures")
-                for pattern in of_run("weight_clustering_5", kind=kind)
-            ),
-            TABLES,
+            f"{DEMO}/features/*/weight_clustering_5/*",
+            f"{DEMO}/evals/*/weight_clustering_5/*",
+            f"{DEMO}/measures/*/weight_clustering_5/*",
+            *shown("evaluation", "measurement"),
         ],
     ),
     "one more seed": (
         configured({"seeds": 2}, "scales/demo.yaml"),
-        [f"{DEMO}/*/seed1*", TABLES],
+        [f"{DEMO}/*/seed1*", FOLDERS["similarity"], *shown(*records.PLACES)],
     ),
     "the budget of an algorithm": (
         configured({"algorithms.episodic.steps": 99}, "scales/demo.yaml"),
-        [*of_run(*EPISODIC), TABLES],
+        of_runs(*EPISODIC),
     ),
     "the budget of a backbone": (
         configured({"backbones.resnet12.ramp_passes": 99}, "scales/demo.yaml"),
-        [*of_run("resnet12_*"), TABLES],
+        of_runs("resnet12_*"),
     ),
     "an option of a head": (
         configured({"heads.ridge.regularization": 10.0}),
-        [*of_run("r2d2_ridge"), EVALS, TABLES],
+        [*of_runs("r2d2_ridge"), *of_kinds("evaluation")],
     ),
     "an option of an adaptation": (
         configured({"adaptations.maml.lr": 0.1}),
-        [*of_run(*MAML, kind="adaptations"), FINE_TUNERS],
+        of_runs(*MAML, kinds=["adaptation"]),
     ),
     "the budget of an adaptation": (
         configured({"adaptations.reptile.n_episodes": 99}, "scales/demo.yaml"),
-        [*of_run("reptile_classical", *REPTILE, kind="adaptations"), FINE_TUNERS],
+        of_runs("reptile_classical", *REPTILE, kinds=["adaptation"]),
     ),
     "how many episodes are evaluated": (
         configured({"evaluation.n_episodes": 999}, "scales/demo.yaml"),
-        [EVALS, TABLE_3, REGULARIZERS, FINE_TUNERS],
+        of_kinds("evaluation"),
     ),
     "how many pairs are measured": (
         configured({"measurement.n_pairs": 999}, "scales/demo.yaml"),
-        [MEASURES, TABLE_2, REGULARIZERS],
+        of_kinds("measurement"),
     ),
     "one data set": (
         configured({"datasets.synthetic_mini_imagenet.seed": 1}),
         [
             "resources/packed/synthetic_mini_imagenet/*",
             f"{DEMO}/*/synthetic_mini_imagenet/*",
-            TABLES,
+            *shown("training", "adaptation", *OF_FEATURES),
         ],
     ),
 }
@@ -435,7 +515,7 @@ def test_edit_of(edit, expected, project):
 
 
 def test_a_dry_run_announces_what_is_stale(project):
-    changed("pipeline/report/tables/table3.py", "write")(project)
+    changed("pipeline/report/tables/table3.py", "table")(project)
     announced = re.findall(r"^ +output: (.*)$", project.snakemake("-n"), flags=re.MULTILINE)
     assert {name for line in announced for name in line.split(", ")} == stale(project)
 
@@ -488,7 +568,22 @@ ARGUMENTS = {
     "evaluate": ["--features", "features", "--out", "made"],
     "adapt": ["--weights", "weights", "--data", "data", "--out", "made"],
     "measure": ["--features", "features", "--out", "made"],
-    "table": ["--records", "record.json", "--out", "made"],
+    "contact_sheets": ["--data", "data", "--out", "made"],
+    "compare": ["--features", "features", "--out", "made"],
+    "project": ["--features", "features", "--out", "made"],
+    "simulate": ["--out", "made"],
+    "table": ["--results", "results", "--out", "made"],
+    "figure": ["--results", "results", "--out", "made"],
+    "claims": ["--results", "results", "--out", "made"],
+    "page": ["--results", "results", "--data", "data"],
+}
+# Jobs that are not named by a data set, a run and a seed.
+NAMED: dict[str, dict[str, Any]] = {
+    "table": {"table": "table3"},
+    "figure": {"figure": "figure3a"},
+    "simulate": {"simulation": "theorem1"},
+    "claims": {},
+    "page": {},
 }
 
 
@@ -498,10 +593,12 @@ def test_a_job_refuses_code_that_changed_after_planning(verb, tmp_path, monkeypa
     experiment = config_files.load({"scale": "demo"})
     dataset, run, seed = experiment.trainings()[0]
     names: dict[str, Any] = {"dataset": dataset, "run": run, "seed": seed}
-    if verb == "pack":
+    if verb == "pack" or verb == "contact_sheets":
         names = {"dataset": dataset}
-    elif verb == "table":
-        names = {"table": "table3"}
+    elif verb in NAMED:
+        names = NAMED[verb]
+    elif verb == "compare":
+        del names["seed"]
     settings = jobs.settings(experiment, verb, **names)
     arguments = [verb, "--settings", json.dumps(settings), "--code", "0000", *ARGUMENTS[verb]]
     assert main(arguments) == 1
