@@ -1,0 +1,210 @@
+"""What each verb does: its options read, its job's code compared, the work handed on.
+
+Whatever computes is imported when it is needed, since ``--help`` needs nothing of it.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pipeline import config_files, jobs
+from pipeline.errors import UserError
+from pipeline.files import write_json
+from pipeline.plugins import find
+
+# A job that was asked to stop, saved its state and can be started again (EX_TEMPFAIL).
+INTERRUPTED = 75
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from pipeline.data import download
+
+    if options.path is None:
+        download.fetch(download.of_dataset(options.dataset), options.out)
+    else:
+        download.link(options.path, options.out / "archive")
+
+
+def pack(options: argparse.Namespace) -> None:
+    settings, _ = _job("pack", options)
+    from pipeline.data.packing import pack
+
+    source = find("data", settings["source"], "source")(settings, options.raw)
+    passport = pack(source, settings["dataset"], options.out, options.workers)
+    print(f"{passport.dataset}: fingerprint {passport.fingerprint}")
+
+
+def train(options: argparse.Namespace) -> int | None:
+    settings, code = _job("train", options)
+    from pipeline.machine import prepare
+    from pipeline.training.loop import Interrupted, train
+
+    device = prepare(options.device, options.threads)
+    try:
+        train(settings, code, options.data, options.out, options.state, device)
+    except Interrupted as stop:
+        print(f"{stop}; run the same command to go on", file=sys.stderr)
+        return INTERRUPTED
+    return None
+
+
+def contact_sheets(options: argparse.Namespace) -> None:
+    _job("contact_sheets", options)
+    from pipeline.data.contact_sheet import contact_sheet
+    from pipeline.data.packed import SPLITS, Packed
+
+    packed = Packed.open(options.data)
+    for split in SPLITS:
+        contact_sheet(packed, split, options.out / f"{split}.png")
+
+
+# What each measures from, in the order of its function's arguments; the module is in
+# pipeline.analysis and its function has the name of the verb.
+ANALYSES = {
+    "embed": ("embedding", ("weights", "data")),
+    "evaluate": ("evaluation", ("features",)),
+    "adapt": ("adaptation", ("weights", "data")),
+    "measure": ("clustering", ("features",)),
+    "compare": ("similarity", ("features",)),
+}
+
+
+def analyse(verb: str, options: argparse.Namespace) -> None:
+    settings, code = _job(verb, options)
+    from pipeline.machine import prepare
+
+    module, inputs = ANALYSES[verb]
+    device = prepare(options.device, options.threads)
+    given = (getattr(options, name) for name in inputs)
+    find("analysis", module, verb)(settings, code, *given, options.out, device)
+
+
+def project(options: argparse.Namespace) -> None:
+    settings, code = _job("project", options)
+    from pipeline.analysis.projection import project
+
+    project(settings, code, options.features, options.out)
+
+
+def simulate(options: argparse.Namespace) -> None:
+    settings, code = _job("simulate", options)
+    from pipeline.analysis import simulation
+
+    simulation.run(settings, code, options.out)
+
+
+def table(options: argparse.Namespace) -> None:
+    settings, _ = _job("table", options)
+    _render("table", settings, options.results, options.out)
+
+
+def figure(options: argparse.Namespace) -> None:
+    settings, _ = _job("figure", options)
+    _render("figure", settings, options.results, options.out)
+
+
+def claims(options: argparse.Namespace) -> None:
+    settings, _ = _job("claims", options)
+    _render("claims", settings, options.results, options.out)
+
+
+def page(options: argparse.Namespace) -> None:
+    settings, _ = _job("page", options)
+    from pipeline.report import page
+
+    page.write(settings, options.results, options.data)
+
+
+def _render(verb: str, settings: jobs.Settings, folder: Path, prefix: Path) -> None:
+    from pipeline.report.results import Results
+
+    results = Results(folder, settings)
+    if verb == "table":
+        from pipeline.report import render
+
+        table = find("report.tables", settings["table"], "table")(results, settings)
+        render.write(table, results, settings, prefix)
+    elif verb == "figure":
+        from pipeline.report import figure
+
+        draw = find("report.figures", jobs.FIGURES[settings["figure"]][0], "draw")
+        figure.write(draw, results, settings, prefix)
+    else:
+        from pipeline.report.claims import scorecard
+
+        scorecard.write(results, settings, prefix)
+
+
+def report(options: argparse.Namespace) -> None:
+    """Everything that can be shown of what is there; what is missing is pending."""
+    from pipeline.report import page
+
+    experiment = config_files.load({"scale": options.scale} if options.scale else {})
+    results = Path("results", experiment.scale)
+
+    def settings(verb: str, **names: str) -> jobs.Settings:
+        return jobs.settings(experiment, verb, **names) | {"strict": options.strict}
+
+    for table in jobs.TABLES:
+        _render("table", settings("table", table=table), results, results / "tables" / table)
+    for figure in jobs.FIGURES:
+        _render("figure", settings("figure", figure=figure), results, results / "figures" / figure)
+    _render("claims", settings("claims"), results, results / "claims")
+    page.write(settings("page"), results, Path("resources/packed"))
+    print(results / "report.html")
+
+
+def data(options: argparse.Namespace) -> None:
+    from pipeline.data.contact_sheet import contact_sheet, describe
+    from pipeline.data.packed import SPLITS, Packed
+
+    folder = Path("resources/packed", options.dataset)
+    packed = Packed.open(folder)
+    print(describe(packed.passport))
+    for split in SPLITS:
+        sheet = folder / "contact_sheets" / f"{split}.png"
+        if not sheet.exists():
+            contact_sheet(packed, split, sheet)
+        print(f"{split}: {sheet}")
+
+
+def explain(options: argparse.Namespace) -> None:
+    from pipeline.report.explanation import explain
+
+    experiment = config_files.load({"scale": options.scale} if options.scale else {})
+    print(explain(Path("results", experiment.scale), options.table, options.cell))
+
+
+def settings(options: argparse.Namespace) -> None:
+    experiment = config_files.load({"scale": options.scale} if options.scale else {})
+    names = {
+        name: getattr(options, name)
+        for name in ("dataset", "run", "seed", "table", "figure", "simulation")
+        if getattr(options, name) is not None
+    }
+    print(jobs.dumps(jobs.settings(experiment, options.verb, **names)))
+
+
+def schema(_: argparse.Namespace) -> None:
+    for path, schema in config_files.schemas().items():
+        write_json(path, schema)
+        print(path)
+
+
+def _job(verb: str, options: argparse.Namespace) -> tuple[jobs.Settings, str]:
+    """The job's settings, and the digest of the code it is about to run."""
+    print_some = "print some with: python -m pipeline settings --help"
+    try:
+        settings = json.loads(options.settings)
+        code = jobs.code(verb, settings)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--settings is not JSON ({error}); {print_some}") from None
+    except (KeyError, TypeError) as error:
+        raise UserError(f"--settings is not that of {verb} ({error!r}); {print_some}") from None
+    if options.code not in (None, code):
+        raise UserError(
+            f"the code of this job changed after the workflow was planned (it is {code} now, "
+            f"was {options.code}); run snakemake again"
+        )
+    return settings, code
