@@ -136,6 +136,17 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("cell", nargs="?", help="a part of its name; without it: all there are")
     _scale_option(verb)
 
+    verb = _verb(verbs, "why", commands.why, "What moved since a file was made.")
+    verb.add_argument("target", help="a file of the workflow, for example a table")
+    _scale_option(verb)
+    _snakemake_options(verb)
+
+    verb = _verb(verbs, "plan", commands.plan, "What a scale costs, before it starts.")
+    _scale_option(verb)
+    verb.add_argument("--budget", help="such as 8h, 30m or 2d: what tells most within it")
+    _device_option(verb)
+    _snakemake_options(verb)
+
     verb = _verb(
         verbs,
         "settings",
@@ -210,10 +221,18 @@ def _data_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="from pack")
 
 
-def _machine_options(verb: argparse.ArgumentParser) -> None:
+def _snakemake_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("options", nargs="*", help="after --: what Snakemake is to be asked with")
+
+
+def _device_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any"
     )
+
+
+def _machine_options(verb: argparse.ArgumentParser) -> None:
+    _device_option(verb)
     verb.add_argument(
         "--threads", type=_count, default=1, metavar="N", help="CPU threads (default: 1)"
     )

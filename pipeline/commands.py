@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from pipeline import config_files, jobs
+from pipeline import config_files, digest, jobs
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.plugins import find
@@ -176,6 +176,18 @@ def explain(options: argparse.Namespace) -> None:
     print(explain(Path("results", experiment.scale), options.table, options.cell))
 
 
+def why(options: argparse.Namespace) -> None:
+    from pipeline.advice.why import why
+
+    print(why(options.target, options.scale, options.options))
+
+
+def plan(options: argparse.Namespace) -> None:
+    from pipeline.advice.plan.answer import plan
+
+    print(plan(options.scale, options.budget, options.device, options.options))
+
+
 def settings(options: argparse.Namespace) -> None:
     experiment = config_files.load({"scale": options.scale} if options.scale else {})
     names = {
@@ -207,4 +219,6 @@ def _job(verb: str, options: argparse.Namespace) -> tuple[jobs.Settings, str]:
             f"the code of this job changed after the workflow was planned (it is {code} now, "
             f"was {options.code}); run snakemake again"
         )
+    if options.code is not None:
+        digest.keep(jobs.entries(verb, settings), digest.KEPT)
     return settings, code

@@ -3,7 +3,8 @@
 An entry is ``"pipeline.training.loop:train"`` or a whole module, ``"pipeline.heads.ridge"``.
 References are followed from one top-level name to the next through the modules of the package;
 the standard library and installed packages are not followed. A class counts as a whole. What
-counts of a definition is its syntax tree without comments, docstrings and positions.
+counts of a definition is its syntax tree without comments, docstrings, positions and the names of
+a function's own variables: see ``pipeline.canonical``.
 
 Where single names cannot be told apart, the whole module counts: a star import, ``globals()``,
 ``eval``, a module handed around as a value (``getattr(module, name)``), a name nothing binds.
@@ -19,14 +20,18 @@ and names that module as one more entry. Nor are classes seen that register them
 ``__init_subclass__`` or a metaclass, nor data files, nor the versions of installed packages.
 """
 
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.syntax import ON_IMPORT, Module, Reference, digest_of
 
 ROOT = Path(__file__).resolve().parent.parent
+# Where jobs keep the parts of their code, below the folder that holds results.
+KEPT = Path("results/code")
 
 
 def code_digest(entries: Iterable[str], root: Path = ROOT) -> str:
@@ -42,13 +47,41 @@ def code_digest(entries: Iterable[str], root: Path = ROOT) -> str:
     return _snapshot(root).digest(entries)
 
 
-def reachable(entries: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+def parts(entries: Iterable[str], root: Path = ROOT) -> dict[str, str]:
     """What ``code_digest`` is made of: ``"module:name"`` to the digest of that name alone.
 
     A name stands for its definition or its import line, ``"module:(import)"`` for what acts when
     the module is imported. Two such mappings, compared, tell what moved.
     """
-    return _snapshot(root).reachable(entries)
+    return _snapshot(root).parts(entries)
+
+
+def keep(entries: Iterable[str], folder: Path, root: Path = ROOT) -> None:
+    """Write the parts of the code to ``<folder>/<digest>.json``, unless they are there already.
+
+    So what moved can be told later, definition by definition.
+    """
+    found = parts(entries, root)
+    path = _manifest(folder, _digest(found))
+    if not path.exists():
+        write_json(path, found)
+
+
+def kept(code: str, folder: Path) -> dict[str, str] | None:
+    """The parts of the code that has this digest; None if they were not kept, or not whole."""
+    try:
+        found = json.loads(_manifest(folder, code).read_text(encoding="utf-8"))
+        return found if _digest(found) == code else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _manifest(folder: Path, code: str) -> Path:
+    return folder / f"{code}.json"
+
+
+def _digest(found: dict[str, str]) -> str:
+    return digest_of(f"{name} {own}" for name, own in sorted(found.items()))
 
 
 class CodeBase:
@@ -61,9 +94,9 @@ class CodeBase:
         self._steps: dict[Reference, tuple[dict[str, str], set[Reference]]] = {}
 
     def digest(self, entries: Iterable[str]) -> str:
-        return digest_of(f"{name} {own}" for name, own in sorted(self.reachable(entries).items()))
+        return _digest(self.parts(entries))
 
-    def reachable(self, entries: Iterable[str]) -> dict[str, str]:
+    def parts(self, entries: Iterable[str]) -> dict[str, str]:
         pending = {self._entry(entry) for entry in entries}
         seen = set(pending)
         digests: dict[str, str] = {}

@@ -42,10 +42,10 @@ def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:
     """
     _, *needed = signature(_SETTINGS[verb]).parameters
     if names.keys() != set(needed):
-        raise UserError(
-            f"a job of {verb} is named by --{', --'.join(needed)}; "
-            f"given: {', '.join(f'--{name}' for name in names) or 'none'}"
+        asked, given = (
+            ", ".join(f"--{name}" for name in some) or "nothing" for some in (needed, names)
         )
+        raise UserError(f"a job of {verb} is named by {asked}; given: {given}")
     known: dict[str, Mapping[str, Any]] = {
         "dataset": experiment.datasets,
         "run": experiment.runs,
@@ -63,15 +63,20 @@ def dumps(values: Settings) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
+def entries(verb: str, values: Settings) -> list[str]:
+    """Where the code of a job starts: entries of ``pipeline.digest``."""
+    return _ENTRIES[verb](values)
+
+
 def code(verb: str, values: Settings) -> str:
     """Digest of the code that a job reaches."""
-    return code_digest(_ENTRIES[verb](values))
+    return code_digest(entries(verb, values))
 
 
 def frozen_code(verb: str, values: Settings) -> str:
     """The digest of ``code`` as it was when the graph was first built."""
     known = json.loads(os.environ.get(FROZEN, "{}"))
-    key = " ".join(sorted(_ENTRIES[verb](values)))
+    key = " ".join(sorted(entries(verb, values)))
     if key not in known:
         known[key] = code(verb, values)
         os.environ[FROZEN] = json.dumps(known)

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.canonical import Comprehension, canonical, is_idle
 from pipeline.errors import UserError
 
 # Stands among a module's names for what acts when the module is imported.
@@ -26,10 +27,6 @@ WRAPPERS = (
 # Names through which code reaches every other name of its module.
 _DYNAMIC = {("eval",), ("exec",), ("globals",), ("locals",), ("sys", "modules")}
 
-# Fields of a syntax tree that say nothing about what the code does.
-_SILENT = {"ctx", "kind", "type_comment"}
-
-Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Names = tuple[str, ...]  # a dotted name: ("stats", "mean")
 
 
@@ -168,7 +165,7 @@ class Statement(ast.NodeVisitor):
     visit_Assert = visit_Delete = visit_Raise = _act
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        if not _is_idle(node):
+        if not is_idle(node):
             self._act(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
@@ -295,39 +292,6 @@ class Statement(ast.NodeVisitor):
             )
         runs = self.runs if self._on_import() else self.references
         runs.add(Reference(name, (ON_IMPORT,)))
-
-
-def canonical(node: object) -> str:
-    """A syntax tree as text on which all versions of Python agree, unlike on ``ast.dump``'s.
-
-    Empty fields are left out, since newer versions add fields; so are constants that stand as
-    statements, which are docstrings or do nothing.
-    """
-    if isinstance(node, ast.Constant):
-        return f"{type(node.value).__name__} {node.value!a}"
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends the format of f"{x:{width}}" with ""
-        return f"JoinedStr{canonical([part for part in node.values if not _is_empty(part)])}"
-    if isinstance(node, ast.AST):
-        text = type(node).__name__ + "("
-        for name in node._fields:
-            value = getattr(node, name)
-            if value is not None and value != [] and name not in _SILENT:
-                text += f"{name}={canonical(value)} "
-        return text + ")"
-    if isinstance(node, list):
-        return f"[{' '.join([canonical(item) for item in node if not _is_idle(item)])}]"
-    return ascii(node)
-
-
-def _is_idle(node: object) -> bool:
-    """Whether a statement or an argument is there for readers alone."""
-    if isinstance(node, ast.keyword):  # as in pydantic's Field(description="...")
-        return node.arg == "description" and isinstance(node.value, ast.Constant)
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def _is_empty(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value == ""
 
 
 def _top_level(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

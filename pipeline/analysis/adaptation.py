@@ -71,7 +71,7 @@ def adapt(
         "adaptation",
         settings,
         code=code,
-        sources={"images": packed.passport.fingerprint, "weights": trained.sha256},
+        sources=packed.passport.sources | {"weights": trained.sha256},
         device=describe(device),
         wall_s=time.monotonic() - started,
         values=values,

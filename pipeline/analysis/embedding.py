@@ -61,10 +61,7 @@ def embed(
         "features",
         settings,
         code=code,
-        sources={
-            "images": passport.fingerprint,
-            "weights": trained.sha256,
-        },
+        sources=passport.sources | {"weights": trained.sha256},
         device=describe(device),
         wall_s=time.monotonic() - started,
         values={},

@@ -84,7 +84,9 @@ class Experiment(Strict):
     projection: Projection = Projection()
     simulations: Simulations = Simulations()
     strict: bool = Field(
-        False, description="Whether a table, figure or claim that lacks a result is an error."
+        False,
+        strict=True,
+        description="Whether a table, figure or claim that lacks a result is an error.",
     )
 
     @model_validator(mode="after")
@@ -122,6 +124,8 @@ class Experiment(Strict):
                 raise ValueError(
                     f"runs.{name}.twin: unknown run {run.twin!r}; {nearest(run.twin, self.runs)}"
                 )
+            if run.twin == name:
+                raise ValueError(f"runs.{name}.twin: a run is no twin of its own; name another")
             for one in run.fine_tuners:
                 if one not in fine_tuners:
                     raise ValueError(

@@ -65,7 +65,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         met = dict.fromkeys(
-            mark for cell in self.table.cells for mark in (*cell.marks, *cell.paper_marks)
+            mark
+            for cell in self.table.cells
+            for mark in (*(cell.marks if cell.measured else ()), *cell.paper_marks)
         )
         self.letters = {mark: chr(ord("a") + index) for index, mark in enumerate(met)}
 
@@ -249,7 +251,9 @@ def as_json(layout: Layout) -> dict[str, Any]:
                         "interval": layout.interval(section, cell).text,
                         "paper": layout.paper(section, cell).text,
                         "best": cell.best,
-                        "marks": [layout.letters[mark] for mark in cell.marks],
+                        "marks": [
+                            layout.letters[mark] for mark in layout.ours(section, cell).marks
+                        ],
                         "paper_marks": [layout.letters[mark] for mark in cell.paper_marks],
                         "place": cell.measured.place,
                         "samples": cell.ours.n if cell.ours else 0,

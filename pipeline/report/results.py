@@ -88,6 +88,8 @@ class Results:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        if not folder.is_dir():
+            raise UserError(f"there is no {folder}; correct --results, or let snakemake make it")
         self.folder = folder
         self.subjects: Mapping[str, records.Subjects] = settings["records"]
         self.missing: list[str] = []

@@ -14,7 +14,8 @@ import pytest
 from conftest import BACKBONES, ROOT, TINY
 
 from pipeline import config_files, jobs, records
-from pipeline.__main__ import INTERRUPTED, main
+from pipeline.__main__ import main
+from pipeline.commands import INTERRUPTED
 from pipeline.config_files import merged
 from pipeline.plugins import find
 
@@ -28,8 +29,21 @@ OPTIONS: dict[str, set[str]] = {
     "evaluate": {*JOB, *MACHINE, "--features", "--out"},
     "adapt": {*JOB, *MACHINE, "--weights", "--data", "--out"},
     "measure": {*JOB, *MACHINE, "--features", "--out"},
-    "table": {*JOB, "--records", "--out"},
-    "settings": {"--scale", "--dataset", "--run", "--seed", "--table"},
+    "compare": {*JOB, *MACHINE, "--features", "--out"},
+    "project": {*JOB, "--features", "--out"},
+    "simulate": {*JOB, "--out"},
+    "contact_sheets": {*JOB, "--data", "--out"},
+    **{verb: {*JOB, "--results", "--out"} for verb in ("table", "figure", "claims")},
+    "page": {*JOB, "--results", "--data"},
+    "report": {"--scale", "--strict"},
+    "explain": {"--scale"},
+    "data": set(),
+    "why": {"--scale"},
+    "plan": {"--scale", "--budget", "--device"},
+    "settings": {
+        *("--scale", "--dataset", "--run", "--seed"),
+        *("--table", "--figure", "--simulation"),
+    },
     "schema": set(),
 }
 # What each verb that runs a job reads and writes, where there is nothing.
@@ -40,13 +54,32 @@ NOWHERE = {
     "evaluate": ["--features", "nowhere", "--out", "out/record.json"],
     "adapt": ["--weights", "nowhere", "--data", "nowhere", "--out", "out/record.json"],
     "measure": ["--features", "nowhere", "--out", "out/record.json"],
-    "table": ["--records", "nowhere", "--out", "out/table"],
+    "compare": ["--features", "nowhere", "--out", "out/record.json"],
+    "project": ["--features", "nowhere", "--out", "out/record.json"],
+    "contact_sheets": ["--data", "nowhere", "--out", "out"],
 }
-# Those that the paper's tables ask for, and one of each other algorithm.
+# Those that read nothing, or whatever is there.
+READY = {
+    "simulate": ["--out", "out/record.json"],
+    **{verb: ["--results", "nowhere", "--out", "out/it"] for verb in ("table", "figure", "claims")},
+    "page": ["--results", "nowhere", "--data", "nowhere"],
+}
+PLACES = NOWHERE | READY
+# What names a job of each verb.
+NAMES: dict[str, dict[str, Any]] = {
+    **{verb: {"dataset": "tiny", "run": "r2d2_classical", "seed": 0} for verb in NOWHERE},
+    **{verb: {"dataset": "tiny"} for verb in ("pack", "contact_sheets")},
+    "compare": {"dataset": "tiny", "run": "r2d2_ridge"},
+    "simulate": {"simulation": "theorem1"},
+    "table": {"table": "table3"},
+    "figure": {"figure": "figure1a"},
+    "claims": {},
+    "page": {},
+}
+# A backbone with all its twins, one of each other algorithm, and those that are projected.
 RUNS = [
     *("r2d2_ridge", "r2d2_classical", "r2d2_classical_fc", "r2d2_classical_hv"),
-    *("resnet12_svm", "resnet12_classical", "resnet12_classical_fc", "resnet12_classical_hv"),
-    *("maml_1shot", "weight_clustering"),
+    *("maml_1shot", "weight_clustering", "conv64_protonet", "conv64_classical"),
 ]
 BUDGET = {"steps": 2, "validations": 1, "validation_episodes": 4, "validation_shots": [1]}
 FEW = {"n_shot": 2, "n_query": 2, "meta_batch": 2}
@@ -65,7 +98,9 @@ CHANGES: dict[str, Any] = {
         for name in config_files.load().adaptations
     },
     "evaluation": {"n_episodes": 10, "n_query": 2},
-    "measurement": {"n_pairs": 10, "base_images_per_class": 2},
+    "measurement": {"n_pairs": 10, "base_images_per_class": 2, "n_folds": 2},
+    "projection": {"n_images": 4, "n_fit": 4, "n_draws": 2},
+    "simulations": {"theorem1": {"n_draws": 100}, "boundaries": {"n_draws": 100}},
 }
 
 
@@ -96,13 +131,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def names_of(verb: str, run: str = "r2d2_classical", table: str = "table3") -> list[str]:
+def names_of(verb: str, **names: str) -> list[str]:
     """The options of ``settings`` that name a job of this verb."""
-    if verb == "pack":
-        return ["--dataset", "tiny"]
-    if verb == "table":
-        return ["--table", table]
-    return ["--dataset", "tiny", "--run", run, "--seed", "0"]
+    return [
+        part for name, value in (NAMES[verb] | names).items() for part in (f"--{name}", str(value))
+    ]
 
 
 @pytest.fixture
@@ -131,7 +164,7 @@ def help_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of([], capsys)
-    assert set(re.findall(r"(?m)^    (\w+) ", text)) == OPTIONS.keys()
+    assert set(re.findall(r"(?m)^    (\w+)(?: |$)", text)) == OPTIONS.keys()
     assert OPTIONS.keys() >= jobs.VERBS
 
 
@@ -143,7 +176,8 @@ def test_help_of_a_verb_names_its_options(verb: str, capsys: pytest.CaptureFixtu
     assert sorted(described) == sorted({*OPTIONS[verb], "--help"})
 
 
-WRONG = [[], ["fly"], ["table", "--out", "x"], ["settings", "fly"]]
+WRONG = [[], ["fly"], ["table", "--out", "x"], ["settings", "fly"], ["settings", "report"]]
+WRONG += [["explain"], ["report", "--strict", "no"], ["compare", "--settings", "{}", "--features"]]
 WRONG += [
     ["evaluate", "--settings", "{}", *NOWHERE["evaluate"], "--threads", n] for n in ("0", "x")
 ]
@@ -176,22 +210,24 @@ def test_an_unknown_scale_is_an_error(capsys: pytest.CaptureFixture[str]) -> Non
     assert_fails(arguments, "unknown scale 'smal'; did you mean 'small'", capsys)
 
 
-@pytest.mark.parametrize("verb", NOWHERE)
+@pytest.mark.parametrize("verb", NAMES)
 def test_settings_that_are_not_json_are_an_error(
     verb: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [verb, "--settings", "{'scale': 'demo'}", *NOWHERE[verb]]
+    arguments = [verb, "--settings", "{'scale': 'demo'}", *PLACES[verb]]
     assert_fails(arguments, "--settings is not JSON .*python -m pipeline settings", capsys)
     assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("given", ["{}", "[]", "null", '{"backbone": "r2d2"}'])
-@pytest.mark.parametrize("verb", ["pack", "train", "embed", "evaluate", "adapt", "table"])
+@pytest.mark.parametrize(
+    "verb", ["pack", "train", "embed", "evaluate", "adapt", "simulate", "table", "figure"]
+)
 def test_settings_of_something_else_are_an_error(
     verb: str, given: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = f"--settings is not that of {verb} .*python -m pipeline settings"
-    assert_fails([verb, "--settings", given, *NOWHERE[verb]], message, capsys)
+    assert_fails([verb, "--settings", given, *PLACES[verb]], message, capsys)
     assert not list(folder.iterdir())
 
 
@@ -199,11 +235,23 @@ def test_settings_of_something_else_are_an_error(
     ("arguments", "message"),
     [
         ("train --dataset tiny", "a job of train is named by --dataset, --run, --seed; given: --dataset"),
-        ("pack", "a job of pack is named by --dataset; given: none"),
+        ("pack", "a job of pack is named by --dataset; given: nothing"),
         ("pack --dataset tiny --seed 1", "a job of pack is named by --dataset; given: --dataset, --seed"),
         ("pack --dataset tinny", "unknown dataset 'tinny'; did you mean 'tiny'"),
         ("train --dataset tiny --run r2d2_rigde --seed 0", "unknown run 'r2d2_rigde'; did you mean 'r2d2_ridge'"),
         ("table --table tabel3", "unknown table 'tabel3'; did you mean 'table3'"),
+        ("table --table table7", "unknown table 'table7'; .* Allowed: clustering, coefficient_sweep"),
+        ("table --figure figure2a", "a job of table is named by --table; given: --figure"),
+        ("figure --figure figure2", "unknown figure 'figure2'; did you mean 'figure2b'"),
+        ("figure --figure figrue3a", "unknown figure 'figrue3a'; did you mean 'figure3a'"),
+        ("simulate --simulation theorem2", "unknown simulation 'theorem2'; did you mean 'theorem1'"),
+        ("simulate", "a job of simulate is named by --simulation; given: nothing"),
+        ("contact_sheets --dataset tinny", "unknown dataset 'tinny'; did you mean 'tiny'"),
+        ("compare --dataset tiny --run r2d2_ridge --seed 0", "a job of compare is named by --dataset, --run; given: --dataset, --run, --seed"),
+        ("compare --dataset tiny --run r2d2_classical", "no run is a twin of r2d2_classical on tiny; set twin: r2d2_classical in a classical one"),
+        ("project --dataset tiny --run conv46_protonet --seed 0", "unknown run 'conv46_protonet'; did you mean 'conv64_protonet'"),
+        ("claims --table table3", "a job of claims .*; given: --table"),
+        ("page --seed 0", "a job of page .*; given: --seed"),
     ],
 )  # fmt: skip
 def test_a_job_that_there_is_not_is_an_error(
@@ -220,7 +268,7 @@ def test_a_missing_input_is_an_error(
     assert not list(folder.iterdir())
 
 
-@pytest.mark.parametrize("verb", NOWHERE)
+@pytest.mark.parametrize("verb", NAMES)
 def test_other_code_than_planned_is_refused_before_any_work(
     verb: str, folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,66 +276,170 @@ def test_other_code_than_planned_is_refused_before_any_work(
     given = settings(verb)
     now = jobs.code(verb, json.loads(given))
     message = rf"the code of this job changed .*\(it is {now} now, was 0123\); run snakemake again"
-    assert_fails([verb, "--settings", given, "--code", "0123", *NOWHERE[verb]], message, capsys)
+    assert_fails([verb, "--settings", given, "--code", "0123", *PLACES[verb]], message, capsys)
     assert not list(folder.iterdir())
 
 
 # Verbs
 
 
-@pytest.mark.parametrize("verb", NOWHERE)
+def test_every_job_has_a_verb_and_a_name() -> None:
+    assert NAMES.keys() == PLACES.keys() == jobs.VERBS
+
+
+@pytest.mark.parametrize("verb", NAMES)
 def test_printed_settings_are_those_of_the_workflow(
     verb: str, settings: Callable[..., str]
 ) -> None:
-    names: dict[str, Any] = {"dataset": "tiny", "run": "r2d2_classical", "seed": 0}
-    if verb == "pack":
-        names = {"dataset": "tiny"}
-    if verb == "table":
-        names = {"table": "table3"}
-    assert settings(verb) == jobs.dumps(jobs.settings(config_files.load({}), verb, **names))
+    expected = jobs.settings(config_files.load({}), verb, **NAMES[verb])
+    assert settings(verb) == jobs.dumps(expected)
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind", "names"),
+    [
+        *(("table", "table", {"table": name}) for name in jobs.TABLES),
+        *(("figure", "figure", {"figure": name}) for name in jobs.FIGURES),
+        ("claims", "claims", {}),
+    ],
+)
+def test_settings_of_a_part_of_the_report_name_all_records_that_it_reads(
+    verb: str, kind: str, names: dict[str, str], settings: Callable[..., str]
+) -> None:
+    """Of the runs that the scale has, each on its data, and of no others."""
+    found = json.loads(settings(verb, **names))
+    kinds: Any = {"table": jobs.TABLES, "figure": jobs.FIGURES, "claims": jobs.CLAIMS}[kind]
+    for name in names.values():
+        kinds = kinds[name] if kind == "table" else kinds[name][1]
+    experiment = config_files.load({})
+    assert found["records"] == {one: jobs.subjects(experiment, one) for one in kinds}
+    assert (found["scale"], found["seeds"], found["strict"]) == ("demo", 1, False)
+    assert found["roles"]["cifar_fs"] == "tiny"
+    assert (found["n_way"], found["n_shots"]) == (5, [1, 5])
+    assert {name: found[name] for name in names} == names
 
 
 def test_every_verb_runs_without_snakemake(
     folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From images to every table, by the command line alone and each job on planned code."""
+    """From images to tables and claims, by the command line alone, each job on planned code."""
 
     def run(verb: str, *arguments: str, **names: str) -> None:
         given = settings(verb, **names)
         job = ["--settings", given, "--code", jobs.code(verb, json.loads(given))]
         assert main([verb, *job, *arguments]) == 0
 
+    def place(kind: records.Kind, run: str = "", simulation: str = "") -> str:
+        names = {"dataset": "tiny", "run": run, "seed": 0, "simulation": simulation}
+        return f"results/{records.PLACES[kind].format(**names)}"
+
     run("pack", "--out", "packed")
+    run("contact_sheets", "--data", "packed", "--out", "sheets")
     cpu = ["--device", "cpu"]
+    features = {}
     for one in RUNS:
-        out = f"runs/{one}"
+        out = str(Path(place("training", one)).parent)
         run("train", "--data", "packed", "--out", out, "--state", f"state/{one}", *cpu, run=one)
-        weights = f"{out}/weights.safetensors"
-        features = f"features/{one}"
-        of_model = ["--weights", weights, "--data", "packed", *cpu]
-        run("embed", *of_model, "--out", features, run=one)
-        run("adapt", *of_model, "--out", f"adaptations/{one}.json", run=one)
-        run("evaluate", "--features", features, "--out", f"evals/{one}.json", *cpu, run=one)
-        run("measure", "--features", features, "--out", f"measures/{one}.json", *cpu, run=one)
-    for table, kinds in jobs.TABLES.items():
-        made = [f"{kind}/{one}.json" for kind in kinds for one in RUNS]
-        run("table", "--records", *made, "--out", f"tables/{table}", table=table)
+        of_model = ["--weights", f"{out}/weights.safetensors", "--data", "packed", *cpu]
+        features[one] = str(Path(place("features", one)).parent)
+        run("embed", *of_model, "--out", features[one], run=one)
+        run("adapt", *of_model, "--out", place("adaptation", one), run=one)
+        of_features = ["--features", features[one]]
+        run("evaluate", *of_features, "--out", place("evaluation", one), *cpu, run=one)
+        run("measure", *of_features, "--out", place("measurement", one), *cpu, run=one)
+        if one.startswith("conv64"):
+            run("project", *of_features, "--out", place("projection", one), run=one)
+    experiment = config_files.load({})
+    for one in ("r2d2_ridge", "conv64_protonet"):
+        twins = [features[twin] for twin in (one, *experiment.twins_of(one, "tiny"))]
+        run("compare", "--features", *twins, "--out", place("similarity", one), *cpu, run=one)
+    for one in jobs.simulations(experiment):
+        run("simulate", "--out", place("simulation", simulation=one), simulation=one)
+    for table in jobs.TABLES:
+        run("table", "--results", "results", "--out", f"tables/{table}", table=table)
+    run("claims", "--results", "results", "--out", "claims")
 
     assert {file.name for file in (folder / "tables").iterdir()} == {
-        f"{table}{suffix}" for table in jobs.TABLES for suffix in (".md", ".tex", ".csv")
+        f"{table}{suffix}" for table in jobs.TABLES for suffix in (".md", ".tex", ".csv", ".json")
     }
-    for table in jobs.TABLES:
-        ours, absent = (
-            (folder / f"tables/{table}.md").read_text().split("## synthetic_mini_imagenet")
-        )
-        assert "## tiny (generated images in the place of CIFAR-FS)" in ours
-        assert "pending" not in ours
-        assert "pending" in absent
+    assert {file.name for file in (folder / "sheets").iterdir()} == {
+        f"{split}.png" for split in ("base", "validation", "novel")
+    }
     assert not list((folder / "state").rglob("*.*"))
-    listed = (folder / "tables/fine_tuners.md").read_text()
-    for one in RUNS:
-        for fine_tuner in config_files.load({}).runs[one].fine_tuners:
-            assert f"| {one}, {fine_tuner} " in listed
+    assert_made_of_these_runs(folder)
+
+
+def assert_made_of_these_runs(folder: Path) -> None:
+    tables = {
+        table: json.loads((folder / f"tables/{table}.json").read_text(encoding="utf-8"))
+        for table in jobs.TABLES
+    }
+    for table, content in tables.items():
+        for section in content["sections"]:
+            measured = [cell for cell in section["cells"] if cell["value"] is not None]
+            # At this scale nothing takes the other one's place.
+            is_ours = section["heading"].startswith(
+                "tiny (generated images in the place of CIFAR-FS)"
+            )
+            assert bool(measured) == (is_ours and table not in ("table1", "table5"))
+            if is_ours:
+                of_runs = [cell for cell in section["cells"] if cell["backbone"] == "R2-D2"]
+                absent = [cell["row"] for cell in of_runs if cell["value"] is None]
+                # With one seed there is no other.
+                assert set(absent) <= {"another seed"}
+    assert not [
+        cell
+        for section in tables["separation"]["sections"]
+        for cell in section["cells"]
+        if (cell["value"] is None) == cell["address"].startswith("cifar-fs")
+    ]
+    found = {
+        cell["row"]
+        for section in tables["fine_tuners"]["sections"]
+        for cell in section["cells"]
+        if cell["value"] is not None
+    }
+    experiment = config_files.load({})
+    assert found == {
+        f"{run}, {fine_tuner}" for run in RUNS for fine_tuner in experiment.runs[run].fine_tuners
+    }
+    claims = json.loads((folder / "claims.json").read_text(encoding="utf-8"))["claims"]
+    pending = {claim["id"] for claim in claims if claim["verdict"] == "pending"}
+    # What needs the other runs that are compared.
+    assert pending == {
+        "maml_does_not_cluster",
+        "weight_clustering_beats_reptile",
+        "weight_clustering_beats_others",
+        "coefficients_around_it_help_too",
+        "weight_clustering_travels_less",
+        "last_layer_models_move_for_little",
+    }
+
+
+@pytest.mark.parametrize("verb", ["table", "claims"])
+def test_a_report_of_nothing_is_pending_or_refused(
+    verb: str, folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused if the settings are strict."""
+    (folder / "nowhere").mkdir()
+    given = settings(verb)
+    strict = json.dumps(json.loads(given) | {"strict": True})
+    assert main([verb, "--settings", strict, *PLACES[verb]]) == 1
+    assert " pending" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+    assert main([verb, "--settings", given, *PLACES[verb]]) == 0
+    assert "pending" in (folder / "out/it.md").read_text(encoding="utf-8")
+
+
+def test_a_table_of_a_record_that_is_torn_is_an_error(
+    folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "nowhere/evals/tiny/r2d2_ridge/seed0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    message = "nowhere/evals/tiny/r2d2_ridge/seed0.json is not a whole record"
+    assert_fails(["table", "--settings", settings("table"), *PLACES["table"]], message, capsys)
+    assert not (folder / "out").exists()
 
 
 def test_adapt_writes_a_record_of_each_fine_tuner_that_takes_steps(

@@ -91,10 +91,21 @@ def training(**changes):
         ({"adaptations": {"maml": {"statistics": "transductiv"}}}, r"adaptations\.maml\.statistics: unknown; did you mean 'transductive'\?"),
         ({"adaptations": {"maml": {"lr": 0}}}, r"adaptations\.maml\.lr: .*greater than 0.*value: 0"),
         ({"adaptations": {"maml": {"n_query": 196}}}, r"adaptations\.maml: 5 shots \+ 196 queries = 201 images of a class, but synthetic_cifar_fs has 200|adaptations\.maml: 1 shots \+ 196 queries = 197 images of a class, but synthetic_mini_imagenet has 60"),
+        (run("r2d2_classical", twin="r2d2_rigde"), r"runs\.r2d2_classical\.twin: unknown run 'r2d2_rigde'; did you mean 'r2d2_ridge'\?"),
+        (run("r2d2_classical", twin=["r2d2_ridge"]), r"runs\.r2d2_classical\.twin: .*valid string"),
+        ({"projection": {"runs": ["conv64_protonte"]}}, r"projection\.runs: unknown run 'conv64_protonte'; did you mean 'conv64_protonet'\?"),
+        ({"projection": {"n_drawz": 3}}, r"projection: unknown key 'n_drawz'; did you mean 'n_draws'\? Allowed: n_classes, n_draws, n_fit, n_images"),
+        ({"projection": {"n_classes": 1}}, r"projection\.n_classes: .*greater than or equal to \d.*value: 1"),
+        ({"simulations": {"theorem2": {}}}, r"simulations: unknown key 'theorem2'; did you mean 'theorem1'\? Allowed: boundaries, theorem1"),
+        ({"simulations": {"theorem1": {"n_draws": 0}}}, r"simulations\.theorem1\.n_draws: .*greater than or equal to 2.*value: 0"),
+        ({"simulations": {"boundaries": {"n_shwon": 3}}}, r"simulations\.boundaries: unknown key 'n_shwon'; did you mean 'n_shown'\?"),
+        ({"measurement": {"n_folds": 1}}, r"measurement\.n_folds: .*greater than or equal to 2.*value: 1"),
+        ({"strict": "maybe"}, r"strict: .*valid boolean.*value: 'maybe'"),
+        ({"strikt": True}, r"unknown key 'strikt'; did you mean 'strict'\?"),
         ({"runs": {"../up": {}}}, r"runs\.\.\./up: String should match pattern"),
         ({"roles": {"cifar_fs": "synthetic_cifar"}}, r"roles\.cifar_fs: unknown data set 'synthetic_cifar'; did you mean 'synthetic_cifar_fs'\?"),
         ({"roles": {"cifar_fs": "synthetic_mini_imagenet"}}, r"roles\.cifar_fs: 'synthetic_mini_imagenet' does not stand for 'cifar_fs'"),
-        ({"datasets": {"mini_imagenet": GENERATED}}, r"datasets\.mini_imagenet: generated images cannot bear the name .*; call them synthetic_mini_imagenet"),
+        ({"datasets": {"omniglot": {**GENERATED, "stands_for": "omniglot"}}}, r"datasets\.omniglot: generated images cannot bear the name .*; call them synthetic_omniglot"),
         ({"datasets": {"cifar_fs": {"pth": "x"}}}, r"datasets\.cifar_fs: unknown key 'pth'; did you mean 'path'\?"),
         ({"datasets": {"cifar_fs": {"source": "cifar"}}}, r"datasets\.cifar_fs\.source: did you mean 'cifar_fs'\?"),
         ({"evaluation": {"n_way": 21}}, r"evaluation\.n_way: 21 is more than the 20 novel classes"),
@@ -318,10 +329,10 @@ def test_fine_tuners_are_heads_and_adaptations():
     # A run without heads is neither evaluated nor measured.
     assert experiment.heads_of("weight_clustering_5") == []
     assert experiment.adaptations_of("weight_clustering_5") == ["reptile"]
-    for kind in ("evals", "measures", "adaptations"):
-        runs = {run for _, run, _ in jobs.models(experiment, kind)}
+    for kind in ("evaluation", "measurement", "adaptation"):
+        runs = jobs.subjects(experiment, kind)["synthetic_mini_imagenet"]
         assert "maml_1shot" in runs
-        assert ("weight_clustering_5" in runs) == (kind == "adaptations")
+        assert ("weight_clustering_5" in runs) == (kind == "adaptation")
 
 
 def test_merging_is_deep_and_leaves_its_arguments_alone():
@@ -372,19 +383,6 @@ def test_editors_find_a_wrong_key_of_a_run(change):
     content["runs"]["reptile"] |= change
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content, json.loads((ROOT / "schema.json").read_text()))
-
-
-def test_settings_are_json_and_name_no_place_of_this_machine(tmp_path):
-    experiment = config_files.load(
-        {"scale": "small", "datasets": {"cifar_fs": {"path": str(tmp_path)}}}
-    )
-    names = {"dataset": "cifar_fs", "run": "r2d2_ridge", "seed": 0}
-    for verb in jobs.VERBS:
-        wanted = {"pack": {"dataset": "cifar_fs"}, "table": {"table": "table3"}}.get(verb, names)
-        settings = jobs.settings(experiment, verb, **wanted)
-        text = jobs.dumps(settings)
-        assert json.loads(text) == settings
-        assert str(tmp_path) not in text
 
 
 def test_schedules_are_exact_fractions():

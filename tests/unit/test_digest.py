@@ -6,21 +6,27 @@ with ``miss``.
 """
 
 import ast
+import copy
+import dis
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from pipeline import digest
-from pipeline.digest import ROOT, CodeBase, code_digest, reachable
+from pipeline.canonical import canonical
+from pipeline.digest import ROOT, CodeBase, code_digest, parts
 from pipeline.errors import UserError
 
 
@@ -602,7 +608,7 @@ def test_what_is_reached(text: str, tmp_path: Path) -> None:
     write(tmp_path, text)
     names = set(marked(tmp_path))
     expected = {name for name in names if name.split(":")[1].lower().startswith("hit")}
-    assert CodeBase(tmp_path).reachable(["pipeline.main:run"]).keys() & names == expected
+    assert CodeBase(tmp_path).parts(["pipeline.main:run"]).keys() & names == expected
 
 
 def test_an_entry_may_be_a_whole_module_without_the_modules_it_uses(tmp_path: Path) -> None:
@@ -619,7 +625,7 @@ def h(): pass
 # == third
 def f(): pass
 """
-    names = CodeBase(write(tmp_path, text)).reachable(["pipeline.main"]).keys()
+    names = CodeBase(write(tmp_path, text)).parts(["pipeline.main"]).keys()
     assert names == {
         *("pipeline.main:one", "pipeline.main:two", "pipeline.main:math", "pipeline.main:other"),
         *("pipeline.main:f", "pipeline.other:g", "pipeline.third:f"),
@@ -720,6 +726,7 @@ EDITS: dict[str, tuple[str, str, bool]] = {
     "what another function calls": ("2 * mean", "3 * mean", False),
     "another function": ("stats.ci95(rows)", "stats.ci95(rows[1:])", False),
     "a statement": ("return sum(rows)", "return sum(rows) + 1", True),
+    "the name of a variable": ('text = f"', 'line = f"', True),
     "a constant": ("(1, 2, 3)", "(1, 2, 4)", True),
     "the type of a constant": ('"n": 10', '"n": 10.0', True),
     "a string": ("'it'", "'It'", True),
@@ -758,9 +765,9 @@ def test_what_an_edit_makes_stale(old: str, new: str, stale: bool, tmp_path: Pat
 
 
 def test_an_edit_moves_one_name(tmp_path: Path) -> None:
-    before = CodeBase(write(tmp_path / "a", BASE)).reachable(["pipeline.main:run"])
+    before = CodeBase(write(tmp_path / "a", BASE)).parts(["pipeline.main:run"])
     edited = BASE.replace("sum(rows)", "max(rows)")
-    after = CodeBase(write(tmp_path / "b", edited)).reachable(["pipeline.main:run"])
+    after = CodeBase(write(tmp_path / "b", edited)).parts(["pipeline.main:run"])
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == {"pipeline.stats:_total"}
 
@@ -770,7 +777,7 @@ def test_entries_are_a_set(tmp_path: Path) -> None:
     first, second = "pipeline.main:run", "pipeline.stats:ci95"
     assert code.digest([first, second]) == code.digest([second, first, second])
     assert code.digest([first]) != code.digest([first, second])
-    assert code.reachable([first, second]) == code.reachable([first]) | code.reachable([second])
+    assert code.parts([first, second]) == code.parts([first]) | code.parts([second])
 
 
 def test_a_code_base_is_a_snapshot(tmp_path: Path) -> None:
@@ -783,7 +790,7 @@ def test_a_code_base_is_a_snapshot(tmp_path: Path) -> None:
 
 def test_another_package_is_not_followed(tmp_path: Path) -> None:
     write(tmp_path, "# == main\nfrom pipelines import f\nimport other.g\ndef run(): f(other.g)\n")
-    assert CodeBase(tmp_path).reachable(["pipeline.main:run"]).keys() == {
+    assert CodeBase(tmp_path).parts(["pipeline.main:run"]).keys() == {
         *("pipeline.main:run", "pipeline.main:f", "pipeline.main:other")
     }
 
@@ -866,10 +873,205 @@ def other(): return print(*"a", sep="")
 '''
 
 
+# A function, and one of its names in another word: whether the digest moves.
+RENAMED: dict[str, tuple[str, str, str, bool]] = {
+    "a variable": ("t = a; return t", "t", "u", False),
+    "a variable, half of it": ("t = a; u = t; return t", "return t", "return u", True),
+    "two variables, swapped": ("t = a; u = b; return t - u", "return t - u", "return u - t", True),
+    "a variable to the name of another": ("t = 1; u = 2; return t, u", "u", "t", True),
+    "a variable to the name of a parameter": ("t = 1; return t + a", "t", "a", True),
+    "a parameter": ("return a", "a", "c", True),
+    "what a loop draws": ("for t in a: print(t)", "t", "u", False),
+    "what a comprehension draws": ("return [t for t in a if t]", "t", "u", False),
+    "what a comprehension draws, to what it draws from": (
+        "t = a; return [u for u in t]",
+        "u",
+        "t",
+        False,
+    ),
+    "one of two that comprehensions draw": (
+        "return [t for t in [t for t in a]]",
+        "return [t for t in",
+        "return [u for u in",
+        False,
+    ),
+    "what a comprehension draws, half of it": (
+        "t = 1; return [u for u in a]",
+        "[u for",
+        "[t for",
+        True,
+    ),
+    "a variable that a comprehension uses": ("t = 1; return [t for u in a]", "t", "c", False),
+    "what := binds in a comprehension": ("return [(t := u) for u in a], t", "t", "c", False),
+    "what is caught": ("try: pass\n    except OSError as t: print(t)", "t", "u", False),
+    "what is matched": ("match a:\n        case [t, *u]: return t, u", "t", "c", False),
+    "the rest of a mapping": ("match a:\n        case {'k': 1, **t}: return t", "t", "c", False),
+    "a starred variable": ("t, *u = a; return u", "u", "c", False),
+    "a variable of an inner function": (
+        "def f():\n        t = 1\n        return t\n    return f()",
+        "t = 1",
+        "t = 1",
+        False,
+    ),
+    "a variable of an inner function, its own": (
+        "def f():\n        t = 1\n        return t + 1\n    return f()",
+        "t",
+        "u",
+        False,
+    ),
+    "a variable that an inner function reads": ("t = a; return lambda: t", "t", "u", True),
+    "a variable that an inner function has too": (
+        "t = a; f = lambda t: t; return t",
+        "f",
+        "g",
+        False,
+    ),
+    "a nonlocal variable": (
+        "t = a\n    def f():\n        nonlocal t\n        t = 1\n    return t",
+        "t",
+        "u",
+        True,
+    ),
+    "a global": ("global t\n    t = a", "t", "u", True),
+    "an import": ("import json\n    return json", "json", "math", True),
+    "another name for an import": ("import json as t\n    return t", "t", "u", True),
+    "an inner function": ("def t(): pass\n    return t", "t", "u", True),
+    "a name of a class body": ("class C:\n        t = 1\n    return C", "t", "u", True),
+    "a variable that a class body reads": ("t = a\n    class C:\n        u = t", "t", "v", True),
+    "a variable where locals() may see it": ("t = a; return locals()", "t", "u", True),
+    "a variable where eval may see it": ("t = a; return eval(b)", "t", "u", True),
+    "a variable where an inner exec may see it": ("t = a; return lambda: exec(b)", "t", "u", True),
+    "a variable that a string names": ("t = a; return b.query('x > @t')", "t =", "u =", True),
+    "a variable that a format prints": ("t = a; return f'{t=}'", "t", "u", True),
+    "a variable that is written in a format": ("t = a; return f'{t:>{t}}'", "t", "u", False),
+    "an attribute": ("t = a; return t.t", "t.t", "t.u", True),
+    "the name of an argument": ("t = a; return b(t=t)", "t=t", "u=t", True),
+    "a mangled name": ("__t = a; return __t", "__t", "__u", True),
+    "a variable that is deleted": ("t = a; del t", "t", "u", False),
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "old", "new", "moves"),
+    [pytest.param(*edit, id=name) for name, edit in RENAMED.items()],
+)
+def test_what_a_new_name_moves(body: str, old: str, new: str, moves: bool, tmp_path: Path) -> None:
+    pattern = rf"\b{re.escape(old)}\b" if old.isidentifier() else re.escape(old)
+    renamed, count = re.subn(pattern, new, body)
+    assert count > 0
+    before, after = (
+        CodeBase(write(tmp_path / name, f"# == main\ndef run(a, b):\n    {text}\n"))
+        for name, text in (("before", body), ("after", renamed))
+    )
+    assert (before.digest(["pipeline.main:run"]) != after.digest(["pipeline.main:run"])) == moves
+
+
+def functions() -> list[ast.FunctionDef]:
+    """All functions and methods of the package that are in no other function."""
+    found = []
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        pending: list[ast.AST] = [ast.parse(path.read_text())]
+        while pending:
+            node = pending.pop()
+            if isinstance(node, ast.FunctionDef):
+                node.decorator_list = []
+                found.append(node)
+            elif isinstance(node, ast.Module | ast.ClassDef | ast.If):
+                pending += node.body
+    return found
+
+
+def compiled(function: ast.FunctionDef) -> Any:
+    """What the interpreter makes of a function, its variables numbered as they appear."""
+
+    def plain(code: Any, outer: dict[str, list[int]]) -> Any:
+        numbers = {name: outer[name] for name in code.co_freevars}
+        shared = {*code.co_cellvars, *code.co_freevars}
+        steps = []
+        for step in dis.get_instructions(code):
+            value = step.argval
+            if step.opname in ("MAKE_CELL", "COPY_FREE_VARS"):
+                continue
+            if step.opname == "LOAD_CLOSURE" or (step.opname == "LOAD_FAST" and value in shared):
+                value = None  # in the order of their names, for an inner function to find
+            elif "_FAST" in step.opname or "_DEREF" in step.opname:
+                names = value if isinstance(value, tuple) else (value,)
+                for name in names:
+                    if not numbers.setdefault(name, []):
+                        numbers[name].append(next(fresh))
+                value = tuple(numbers[name][0] for name in names)
+            elif hasattr(value, "co_code"):
+                for name in value.co_freevars:
+                    numbers.setdefault(name, [])
+                value = plain(value, numbers)
+            elif step.opname.startswith(("JUMP", "POP_JUMP", "FOR_ITER", "SEND")):
+                value = "jump"  # the distance, which the order of cells may change
+            steps.append((step.opname, repr(value)))
+        arguments = code.co_argcount + code.co_kwonlyargcount
+        return code.co_name, steps, code.co_varnames[:arguments]
+
+    fresh = count()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return plain(compile(ast.unparse(function), "", "exec", dont_inherit=True, optimize=2), {})
+
+
+def test_functions_of_one_text_are_one_function_to_the_interpreter() -> None:
+    """A name in every third function replaced by another: where the text stays, so does the code."""
+    random = Random(0)
+    kept = moved = 0
+    for function in functions()[::3]:
+        text = canonical(function)
+        names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+        for _ in range(2 if names else 0):
+            edited = copy.deepcopy(function)
+            nodes = [node for node in ast.walk(edited) if isinstance(node, ast.Name)]
+            old, new = random.choice(nodes).id, random.choice([random.choice(nodes).id, "fresh"])
+            chosen = [node for node in nodes if node.id == old]
+            for node in chosen if random.random() < 0.7 else [random.choice(chosen)]:
+                node.id = new
+            try:
+                after = compiled(edited)
+            except SyntaxError:
+                continue
+            if canonical(edited) == text:
+                kept += 1
+                assert after == compiled(function), (ast.unparse(function), old, new)
+            else:
+                moved += 1
+    assert kept > 20
+    assert moved > 100
+
+
+def test_parts_are_kept_under_their_digest(tmp_path: Path) -> None:
+    root = write(tmp_path / "code", BASE)
+    entries = ["pipeline.main:run"]
+    digest.keep(entries, tmp_path / "kept", root)
+    code = code_digest(entries, root)
+    assert digest.kept(code, tmp_path / "kept") == parts(entries, root)
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [f"{code}.json"]
+
+
+def test_parts_that_are_kept_are_not_written_again(tmp_path: Path) -> None:
+    root = write(tmp_path / "code", BASE)
+    digest.keep(["pipeline.main:run"], tmp_path / "kept", root)
+    (file,) = (tmp_path / "kept").iterdir()
+    before = file.stat()
+    digest.keep(["pipeline.main:run"], tmp_path / "kept", root)
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"pipeline.main:run": "00"}', '{"a": 1'])
+def test_parts_that_are_not_whole_are_not_believed(content: str, tmp_path: Path) -> None:
+    (tmp_path / "0123456789abcdef0123.json").write_text(content)
+    assert digest.kept("0123456789abcdef0123", tmp_path) is None
+    assert digest.kept("ffffffffffffffffffff", tmp_path) is None
+
+
 def test_a_digest_never_moves_by_itself(tmp_path: Path) -> None:
     # A new value here makes every result of every user stale: only ever on purpose.
     code = CodeBase(write(tmp_path, GRAMMAR))
-    assert code.digest(["pipeline.main"]) == "f8ea0ff6110018beb815"
+    assert code.digest(["pipeline.main"]) == "38b4eb1a95800ddaf205"
 
 
 def interpreters() -> list[str]:
@@ -888,11 +1090,11 @@ def interpreters() -> list[str]:
     return list(versions.values())
 
 
-def reachable_elsewhere(python: str, root: Path, entries: list[str], **env: str) -> Any:
-    """``CodeBase(root).reachable(entries)`` in a new process."""
+def parts_elsewhere(python: str, root: Path, entries: list[str], **env: str) -> Any:
+    """``CodeBase(root).parts(entries)`` in a new process."""
     program = (
         "import json, sys; from pathlib import Path; from pipeline.digest import CodeBase; "
-        "print(json.dumps(CodeBase(Path(sys.argv[1])).reachable(sys.argv[2:])))"
+        "print(json.dumps(CodeBase(Path(sys.argv[1])).parts(sys.argv[2:])))"
     )
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **env}
     answer = subprocess.run(
@@ -917,15 +1119,15 @@ def test_all_versions_of_python_agree(tmp_path: Path) -> None:
     write(tmp_path, GRAMMAR)
     for python in others:
         for root, entries in ((tmp_path, ["pipeline.main"]), (ROOT, every_module())):
-            assert reachable_elsewhere(python, root, entries) == CodeBase(root).reachable(entries)
+            assert parts_elsewhere(python, root, entries) == CodeBase(root).parts(entries)
 
 
 def test_the_order_of_sets_does_not_matter() -> None:
     first, second = (
-        reachable_elsewhere(sys.executable, ROOT, every_module(), PYTHONHASHSEED=seed)
+        parts_elsewhere(sys.executable, ROOT, every_module(), PYTHONHASHSEED=seed)
         for seed in ("1", "2")
     )
-    assert first == second == reachable(every_module())
+    assert first == second == parts(every_module())
 
 
 def test_formatting_and_comments_of_this_package_do_not_count(tmp_path: Path) -> None:
@@ -933,7 +1135,7 @@ def test_formatting_and_comments_of_this_package_do_not_count(tmp_path: Path) ->
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(ast.unparse(ast.parse(path.read_text())))
-    assert CodeBase(tmp_path).reachable(every_module()) == CodeBase().reachable(every_module())
+    assert CodeBase(tmp_path).parts(every_module()) == CodeBase().parts(every_module())
 
 
 def test_whatever_runs_was_reached() -> None:
@@ -951,12 +1153,12 @@ def test_whatever_runs_was_reached() -> None:
     finally:
         sys.setprofile(None)
     assert len(ran) > 10
-    assert ran <= CodeBase().reachable(["pipeline.digest:CodeBase"]).keys()
+    assert ran <= CodeBase().parts(["pipeline.digest:CodeBase"]).keys()
 
 
 def test_one_process_sees_one_state_of_the_code() -> None:
     entries = ["pipeline.streams:generator"]
     assert code_digest(entries) == CodeBase().digest(entries)
-    assert reachable(entries) == CodeBase().reachable(entries)
+    assert parts(entries) == CodeBase().parts(entries)
     assert re.fullmatch("[0-9a-f]{20}", code_digest(entries))
     assert digest._snapshot(ROOT) is digest._snapshot(ROOT)

@@ -94,7 +94,7 @@ def test_a_record_of_real_images_stands_for_nothing(tmp_path: Path) -> None:
 
 def test_a_record_says_which_versions_made_it(path: Path) -> None:
     versions = records.read(path, "evaluation").versions
-    assert versions.keys() == {"python", "numpy", "scikit-learn", "scipy", "torch"}
+    assert versions.keys() == {"python", "numpy", "scipy", "torch"}
     assert versions["python"] == platform.python_version()
     assert versions["numpy"] == np.__version__
 
@@ -194,3 +194,68 @@ def test_a_record_without_a_schema_is_refused(path: Path) -> None:
     del content["schema_version"]
     path.write_text(json.dumps(content))
     refused(path, f"seed2.json has record schema None, this version reads 1; {AGAIN}")
+
+
+# What is of no data set, run or seed
+
+
+def test_a_simulation_is_of_no_data(tmp_path: Path) -> None:
+    """It read nothing, either."""
+    settings = {"scale": "demo", "simulation": "theorem1", "options": {"n_draws": 10}}
+    made: dict[str, Any] = {"code": "digest", "sources": {}, "device": "cpu", "wall_s": 0.1}
+    records.write(tmp_path / "theorem1.json", "simulation", settings, values={"rows": []}, **made)
+    record = records.read(tmp_path / "theorem1.json", "simulation")
+    assert (record.dataset, record.stands_for, record.run, record.seed) == (None,) * 4
+    assert (record.scale, record.settings, record.sources) == ("demo", settings, {})
+
+
+def test_a_similarity_is_of_several_seeds(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "seed": None, "twins": ["r2d2_classical"]}
+    made: dict[str, Any] = {"code": "digest", "sources": SOURCES, "device": "cpu", "wall_s": 0.1}
+    records.write(tmp_path / "r2d2_ridge.json", "similarity", settings, values={}, **made)
+    record = records.read(tmp_path / "r2d2_ridge.json", "similarity")
+    assert (record.dataset, record.run, record.seed) == ("shapes", "r2d2_ridge", None)
+
+
+# Places
+
+
+def test_every_kind_has_a_place() -> None:
+    assert set(records.PLACES) == set(get_args(records.Kind))
+
+
+SUBJECTS = {"shapes": ["reptile", "maml"], "forms": ["maml"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "folder", "file"),
+    [
+        ("training", "runs", "/record.json"),
+        ("features", "features", "/record.json"),
+        ("evaluation", "evals", ".json"),
+        ("adaptation", "adaptations", ".json"),
+        ("measurement", "measures", ".json"),
+        ("projection", "projections", ".json"),
+    ],
+)
+def test_a_record_of_a_model_lies_below_its_data_set_and_run(
+    kind: records.Kind, folder: str, file: str
+) -> None:
+    assert records.places(kind, SUBJECTS, 2) == [
+        f"{folder}/{dataset}/{run}/seed{seed}{file}"
+        for dataset, run in (("shapes", "reptile"), ("shapes", "maml"), ("forms", "maml"))
+        for seed in (0, 1)
+    ]
+    assert records.places(kind, {}, 2) == records.places(kind, SUBJECTS, 0) == []
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_is_about_all_seeds_is_one_record(seeds: int) -> None:
+    assert records.places("similarity", {"shapes": ["r2d2_ridge", "resnet12_svm"]}, seeds) == [
+        "similarities/shapes/r2d2_ridge.json",
+        "similarities/shapes/resnet12_svm.json",
+    ]
+    assert records.places("simulation", {"": ["theorem1", "boundaries"]}, seeds) == [
+        "simulations/theorem1.json",
+        "simulations/boundaries.json",
+    ]

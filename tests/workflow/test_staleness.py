@@ -129,6 +129,17 @@ def replaced(file: str, old: str, new: str) -> Edit:
     return edit
 
 
+def renamed(file: str, old: str, new: str) -> Edit:
+    """Another name for a variable, wherever the file has it."""
+
+    def edit(project) -> None:
+        text, count = re.subn(rf"\b{old}\b", new, (project / file).read_text())
+        assert count > 1
+        (project / file).write_text(text)
+
+    return edit
+
+
 def changed(module: str, function: str) -> Edit:
     """Add a statement to a function, or to ``Class.method``."""
 
@@ -212,6 +223,7 @@ HARMLESS = {
     "comments, docstrings and blank lines": commented,
     "another layout of every module": reformatted,
     "newer files with the content of the old ones": aged,
+    "a renamed local variable": renamed("pipeline/training/loop.py", "keeps_best", "keeps"),
     "a helper that nobody calls": appended("pipeline/training/loop.py", "\ndef helper(): ...\n"),
     "a data set that is not used": changed("pipeline/data/cifar_fs.py", "source"),
     "the place of a data set that is not used": configured({"datasets.cifar_fs.path": "/data"}),

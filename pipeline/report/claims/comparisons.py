@@ -189,7 +189,8 @@ def bounded(results: Results, _: Settings) -> Iterator[Finding]:
     rows = [row for row in record.values["rows"] if (row["printed_bound"] or 1.0) < 1.0]
     closest = min(rows, key=lambda row: row["printed_bound"] - row["interval"][1])
     room = closest["printed_bound"] - closest["error"]
-    se = max(float(np.sqrt(closest["error"] * (1 - closest["error"]) / n)), 1 / n)
+    # By the exact interval, which has a width where no error was seen.
+    se = (closest["interval"][1] - closest["error"]) / 1.96
     yield Finding(
         name,
         (),

@@ -43,8 +43,8 @@ def notes(settings: Settings) -> list[str]:
         "shared episodes, pairs of classes or folds of images, and over seeds where there are "
         "several. Its effect is positive where the paper is right; p is two-sided, corrected "
         "within each table (Holm). An effect counts if p < 0.05.",
-        'A claim on "all" is reproduced if every comparison is for it, contradicted if one is '
-        'against it; a claim on "any" the other way round.',
+        'A claim on "all" is reproduced if every measured comparison is for it, contradicted if '
+        'one is against it; a claim on "any" the other way round.',
     ]
     if stand_ins:
         found.append(

@@ -156,8 +156,8 @@ CLAIMS = [
     ),
     Claim(
         "classical_is_faster",
-        "Classical training with R_FC runs as much as 13 times faster than the corresponding "
-        "meta-learning routine.",
+        "Classical training runs as much as 13 times faster than the corresponding meta-learning "
+        "routine.",
         "Section 4.4, Appendix A.2",
         "Training times",
         "any",

@@ -1,0 +1,67 @@
+"""Durations and sizes as people write and read them."""
+
+import re
+
+from pipeline.errors import UserError
+
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+def seconds(text: str) -> float:
+    """``8h``, ``30m``, ``1.5d`` or ``90s`` in seconds.
+
+    Raises
+    ------
+    UserError
+        If it is none of these.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) *(s|m|min|h|d)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise UserError(f"{text!r} is no time; write it as 90s, 30m, 8h or 2d, more than zero")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def duration(value: float) -> str:
+    """Seconds in the unit that suits them."""
+    if value < 99.5:
+        return f"{value:.0f} s"
+    if value < 99.5 * 60:
+        return f"{value / 60:.0f} min"
+    if value < 48 * 3600:
+        return f"{value / 3600:.1f} h"
+    return f"{value / 86400:.1f} days"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.3g} {unit}"
+    return f"{n_bytes:.0f} B"
+
+
+def plural(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+# What the jobs of a rule are called, where it is not the rule's name with an s.
+_NOUNS = {
+    "fetch": "download",
+    "pack": "packing",
+    "train": "training",
+    "embed": "embedding",
+    "evaluate": "evaluation",
+    "adapt": "adaptation",
+    "measure": "measurement",
+    "compare": "comparison",
+    "project": "projection",
+    "simulate": "simulation",
+}
+_WHOLE = {"contact_sheets": "contact sheets", "claims": "scorecard", "page": "page"}
+
+
+def noun(rule: str, n: int = 2) -> str:
+    """What so many jobs of a rule are called."""
+    if rule in _WHOLE:
+        return _WHOLE[rule]
+    return _NOUNS.get(rule, rule) + ("s" if n != 1 else "")
