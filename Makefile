@@ -1,12 +1,14 @@
 # make demo   install, and run the whole workflow on generated images
 # make test   install, and run the linters and all tests
+# make test-slurm   the workflow on a SLURM that is started for it: minutes, as root, on Debian
 # make bench  measure the speed of each part
+# make soak   kill every job again and again, and compare what it leaves bit for bit
 
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench lint install lock clean
+.PHONY: demo test test-slurm bench soak lint install lock clean
 
 demo: install
 	snakemake --cores all
@@ -16,8 +18,15 @@ demo: install
 test: install lint
 	OMP_NUM_THREADS=1 pytest --numprocesses auto --dist loadfile
 
+test-slurm: install
+	TEST_SLURM=1 OMP_NUM_THREADS=1 nice pytest tests/slurm
+
 bench: install
 	python -m benchmarks
+
+# It writes what came of it into docs/robustness.md.
+soak: install
+	OMP_NUM_THREADS=1 python -m tests.soak.soak
 
 lint: install
 	ruff check
@@ -41,7 +50,7 @@ $(VENV)/installed: requirements.lock
 
 # After a change of the dependencies in pyproject.toml; hosts are left out of the lock.
 lock:
-	uv pip compile --quiet pyproject.toml --extra dev --universal --generate-hashes \
+	uv pip compile --quiet pyproject.toml --extra dev --extra slurm --universal --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --output-file requirements.lock
 
 clean:

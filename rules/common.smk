@@ -68,6 +68,14 @@ def reads(kinds):
     ]
 
 
+def compared(wildcards):
+    """The features of a meta-learned run and of its twins, all seeds."""
+    twins = experiment.twins_of(wildcards.run, wildcards.dataset)
+    subjects = {wildcards.dataset: [wildcards.run, *twins]}
+    found = records.places("features", subjects, experiment.seeds)
+    return [f"{RESULTS}/{one}" for one in found]
+
+
 def raw(wildcards):
     """The folder that holds what is to be packed; generated images have none."""
     if experiment.datasets[wildcards.dataset].source == "synthetic":

@@ -58,7 +58,7 @@ rule pack:
         "../environment.yaml"
     threads: 2
     resources:
-        mem_mb=1000,
+        mem_mb=4000,
         runtime=30,
     params:
         settings=settings("pack"),
@@ -77,7 +77,7 @@ rule contact_sheets:
         passport=PASSPORT,
         arrays=ARRAYS,
     output:
-        CONTACT_SHEETS,
+        sheets=CONTACT_SHEETS,
     log:
         "logs/contact_sheets/{dataset}.log",
     benchmark:
@@ -87,6 +87,7 @@ rule contact_sheets:
     params:
         settings=settings("contact_sheets"),
         code=code("contact_sheets"),
+        folder=lambda wildcards, output: os.path.dirname(output.sheets[0]),
     shell:
         "python -m pipeline contact_sheets --settings {params.settings:q} --code {params.code}"
-        " --data $(dirname {input.passport:q}) --out $(dirname {output[0]:q}) > {log:q} 2>&1"
+        " --data $(dirname {input.passport:q}) --out {params.folder:q} > {log:q} 2>&1"

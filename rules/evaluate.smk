@@ -20,6 +20,11 @@ FEATURE_ARRAYS = [
 ]
 
 
+# Seconds of work: a submission would take longer to start.
+localrules:
+    simulate,
+
+
 rule embed:
     """Embed {wildcards.dataset} with {wildcards.run}, seed {wildcards.seed}"""
     input:
@@ -37,7 +42,7 @@ rule embed:
         "../environment.yaml"
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=60,
     params:
         settings=settings("embed"),
@@ -62,8 +67,9 @@ rule evaluate:
     conda:
         "../environment.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        gpu=1,
+        mem_mb=8000,
+        runtime=30,
     params:
         settings=settings("evaluate"),
         code=code("evaluate"),
@@ -88,7 +94,7 @@ rule adapt:
         "../environment.yaml"
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=360,
     params:
         settings=settings("adapt"),
@@ -113,22 +119,16 @@ rule measure:
     conda:
         "../environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        gpu=1,
+        # 38,400 images of 51,200 features are 8 GB.
+        mem_mb=16000,
+        runtime=30,
     params:
         settings=settings("measure"),
         code=code("measure"),
     shell:
         "python -m pipeline measure --settings {params.settings:q} --code {params.code}"
         " --features $(dirname {input.record:q}) --out {output:q} --threads {threads} > {log:q} 2>&1"
-
-
-def compared(wildcards):
-    """The features of a meta-learned run and of its twins, all seeds."""
-    twins = experiment.twins_of(wildcards.run, wildcards.dataset)
-    subjects = {wildcards.dataset: [wildcards.run, *twins]}
-    found = records.places("features", subjects, experiment.seeds)
-    return [f"{RESULTS}/{one}" for one in found]
 
 
 rule compare:
@@ -145,7 +145,7 @@ rule compare:
         "../environment.yaml"
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=16000,
         runtime=240,
     params:
         settings=settings("compare"),
@@ -169,7 +169,7 @@ rule project:
     conda:
         "../environment.yaml"
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
         runtime=30,
     params:
         settings=settings("project"),
@@ -189,9 +189,6 @@ rule simulate:
         f"logs/{SCALE}/simulate/{{simulation}}.tsv"
     conda:
         "../environment.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
     params:
         settings=settings("simulate"),
         code=code("simulate"),

@@ -41,10 +41,10 @@ rule table:
         settings=settings("table"),
         code=code("table"),
         prefix=TABLE,
-        results=RESULTS,
     shell:
         "python -m pipeline table --settings {params.settings:q} --code {params.code}"
-        " --results {params.results:q} --out {params.prefix:q} > {log:q} 2>&1"
+        f" --results {RESULTS}"
+        " --out {params.prefix:q} > {log:q} 2>&1"
 
 
 rule figure:
@@ -69,10 +69,10 @@ rule figure:
         settings=settings("figure"),
         code=code("figure"),
         prefix=FIGURE,
-        results=RESULTS,
     shell:
         "python -m pipeline figure --settings {params.settings:q} --code {params.code}"
-        " --results {params.results:q} --out {params.prefix:q} > {log:q} 2>&1"
+        f" --results {RESULTS}"
+        " --out {params.prefix:q} > {log:q} 2>&1"
 
 
 rule claims:
@@ -95,11 +95,10 @@ rule claims:
     params:
         settings=settings("claims"),
         code=code("claims"),
-        prefix=f"{RESULTS}/claims",
-        results=RESULTS,
     shell:
         "python -m pipeline claims --settings {params.settings:q} --code {params.code}"
-        " --results {params.results:q} --out {params.prefix:q} > {log:q} 2>&1"
+        f" --results {RESULTS} --out {RESULTS}/claims"
+        " > {log:q} 2>&1"
 
 
 rule page:
@@ -127,7 +126,7 @@ rule page:
     params:
         settings=settings("page"),
         code=code("page"),
-        results=RESULTS,
     shell:
         "python -m pipeline page --settings {params.settings:q} --code {params.code}"
-        " --results {params.results:q} --data resources/packed > {log:q} 2>&1"
+        f" --results {RESULTS}"
+        " --data resources/packed > {log:q} 2>&1"

@@ -23,7 +23,7 @@ rule train:
         "../environment.yaml"
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=8000,
         runtime=1440,
     params:
         settings=settings("train"),
