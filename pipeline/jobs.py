@@ -155,7 +155,7 @@ def _compare(experiment: Experiment, dataset: str, run: str) -> Settings:
         )
     return {
         **_identity(experiment, dataset, run, None),
-        "twins": twins,
+        "twins": sorted(twins),
         "n_folds": experiment.measurement.n_folds,
     }
 
@@ -233,7 +233,8 @@ def subjects(experiment: Experiment, kind: records.Kind) -> records.Subjects:
         runs = found.setdefault(dataset, [])
         if run not in runs and chosen[kind](run, dataset):
             runs.append(run)
-    return {dataset: runs for dataset, runs in found.items() if runs}
+    # In whatever order the configuration has them, it is the same job.
+    return {dataset: sorted(runs) for dataset, runs in found.items() if runs}
 
 
 def _reading(experiment: Experiment, kinds: Kinds) -> Settings:

@@ -539,13 +539,20 @@ def test_own_copy_of_a_data_set(checkout, tmp_path):
         "r2d2_ridge": yaml.safe_load((project / "config.yaml").read_text())["runs"]["r2d2_ridge"]
     }
     project.configure(
-        {"scale": "small", "datasets.cifar_fs.path": "/data/cifar100.zip", "runs": runs}
+        {
+            "scale": "small",
+            "datasets.cifar_fs.path": "/data/cifar100.zip",
+            "runs": runs,
+            "projection.runs": [],
+        }
     )
     pretend(project)
     project.configure({"datasets.cifar_fs.path": "/elsewhere/cifar100.zip"})
     assert stale(project) == set()
     appended("pipeline/data/splits/cifar_fs.csv", "\n")(project)
-    assert_stale(project, ["resources/packed/*", "results/small/*"])
+    kinds: list[records.Kind] = ["training", "features", "evaluation", "adaptation", "measurement"]
+    made = [pattern.replace(DEMO, "results/small") for pattern in of_kinds(*kinds)]
+    assert_stale(project, ["resources/packed/*", *made])
 
 
 # The two ends of the chain: every rule hands the digest on, and every verb compares it.
