@@ -1,11 +1,15 @@
 """Files that are whole or absent: written beside their place, flushed, renamed."""
 
 import errno
+import fcntl
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +17,90 @@ from pipeline.errors import UserError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, needs: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it becomes ``path``, or is gone after a failure.
 
     The suffix is kept, since some writers choose their format by it. An earlier file at
-    ``path`` stays intact until the new one is complete and on disk.
+    ``path`` stays intact until the new one is complete and on disk. ``needs`` is as in
+    ``disk_faults``.
 
     Raises
     ------
     UserError
         If the disk is full or the place cannot be written.
     """
-    with disk_faults(path):
+    with disk_faults(path, needs):
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_remains(path)
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
         )
-        os.close(handle)
         temporary = Path(name)
         try:
+            _lock(handle)
             yield temporary
             # mkstemp makes files private; results are as readable as any other file.
             temporary.chmod(0o666 & ~_umask())
             move(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def clear_remains(path: Path) -> None:
+    """Remove what processes that were killed while they wrote ``path`` left beside it.
+
+    Whoever still writes holds a lock on its file; where there are no locks, nothing is removed.
+    """
+    for remains in path.parent.glob(f".{escape(path.stem)}-*{escape(path.suffix)}"):
+        with suppress(OSError), remains.open("r+b") as file:
+            if _lock(file.fileno()):
+                remains.unlink()
 
 
 def move(source: Path, path: Path) -> None:
     """Let a complete file, or a folder of them, take its place once it is on disk."""
-    _flush(source)
+    flush(source)
     source.replace(path)
-    _flush(path.parent)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Ask the system to put a file or a folder's entries on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush a folder.
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone(lock: Path, doing: str) -> Iterator[None]:
+    """Let one process at a time do something; ``lock`` is a file that says which one does.
+
+    The system opens the lock of a process that died. Where the file system knows no locks,
+    that is said on stdout, and nobody is kept out.
+
+    Raises
+    ------
+    UserError
+        If another process is at it, or the place cannot be written.
+    """
+    with disk_faults(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = _locked(lock, doing)
+    with file:
+        try:
+            with disk_faults(lock):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}".encode())
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -81,6 +137,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 # A limit on the size of files (EFBIG) is met as a full disk is; the last two are a file that
 # stands where a folder must be.
 _DISK_FAULTS = {
@@ -95,17 +152,42 @@ _DISK_FAULTS = {
 }
 
 
-def _flush(path: Path) -> None:
-    """Ask the system to put a file or a folder's entries on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _locked(lock: Path, doing: str) -> FileIO:
+    """The lock, open as long as it is held."""
+    while True:
+        with ExitStack() as closing:
+            file = closing.enter_context(lock.open("ab+", buffering=0))
+            try:
+                if not _lock(file.fileno()):
+                    print(f"{lock.parent} knows no locks: start this only once", flush=True)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read(500).decode(errors="replace") or "another process"
+                raise UserError(
+                    f"{doing}: {holder} is at it already, and holds {lock}. "
+                    "Wait until it is done, or end it; then run the same command again"
+                ) from None
+            # Its last holder may have removed it in between, and others lock a new one.
+            if os.fstat(file.fileno()).st_nlink:
+                closing.pop_all()
+                return file
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file, until it is closed; False where the file system knows no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has locked it.
+    """
     try:
-        os.fsync(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some network file systems cannot flush a folder.
-        if error.errno != errno.EINVAL:
+        if error.errno not in _NO_LOCKS:
             raise
-    finally:
-        os.close(descriptor)
+        return False
+    return True
 
 
 def _umask() -> int:

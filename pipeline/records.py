@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import UserError
 from pipeline.files import write_json
 
-SCHEMA = 1
+SCHEMA = 2
 Kind = Literal[
     "training",
     "features",
@@ -58,7 +58,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     kind: Kind
     scale: str
     # None of what it is not about: a simulation has no data, a similarity is of several runs.

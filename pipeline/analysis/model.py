@@ -5,25 +5,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pipeline import tensor_files
 from pipeline.errors import UserError
 from pipeline.models.embedding import build
 
 
 class Weights:
-    """The weights of a run, by part: "backbone", and what else its algorithm trained."""
+    """The weights of a run, by part: "backbone", and what else its algorithm trained.
 
-    def __init__(self, path: Path) -> None:
+    Parameters
+    ----------
+    settings
+        Of the job that uses them: they must be of its scale, data set, run and seed. Without
+        any they may be of any run.
+
+    Raises
+    ------
+    UserError
+        If they are missing, damaged or of another run.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any] | None = None) -> None:
         self.path = path
-        self.sha256 = ""
         try:
             self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-            self._tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
+            self._tensors, about = tensor_files.load(path)
+        except (OSError, tensor_files.DamagedError) as error:
             raise self._unusable(error) from None
+        for name, value in about.items():
+            if settings is not None and settings[name] != value:
+                raise self._unusable(f"they are of {name} {value}, not {settings[name]}")
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors of a part; none if the run has no such part."""
@@ -55,7 +68,7 @@ class Weights:
         self.load(backbone, "backbone")
         return backbone.to(device).to(memory_format=torch.channels_last).eval()
 
-    def _unusable(self, error: Exception) -> UserError:
+    def _unusable(self, error: Exception | str) -> UserError:
         return UserError(
             f"cannot use the weights {self.path}: {error}; delete the file and run snakemake again"
         )

@@ -1,26 +1,24 @@
 """The one training loop: data in, loss, step, log, validation, checkpoint."""
 
-import hashlib
-import json
 import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline import records
+from pipeline import records, tensor_files
 from pipeline.data.augmentation import Augmentation, Normalisation
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
-from pipeline.files import replacing
-from pipeline.machine import describe
+from pipeline.files import alone, replacing, write_json
+from pipeline.machine import describe, memory_faults
 from pipeline.models.embedding import build
 from pipeline.plugins import find
 from pipeline.progress import Steps
@@ -30,6 +28,8 @@ from pipeline.training.state import Progress, StateFile, load_optimizer, optimiz
 
 LOGGED = 50  # times a run
 CHECKPOINT_S = 120.0
+# What a step's memory grows with.
+HEAVY = ("batch_size", "meta_batch", "n_query", "n_shot", "inner_steps")
 
 
 class Interrupted(Exception):
@@ -50,19 +50,35 @@ def train(
     Interrupted
         After SIGTERM, SIGINT or SIGUSR1, once the state is saved.
     UserError
-        If the loss is no longer a number.
+        If the loss is no longer a number, memory or disk do not suffice, or another process
+        trains the same run.
     """
     packed = Packed.open(data)
+    title = f"{settings['dataset']} {settings['run']} seed {settings['seed']}"
+    heavy = {name: value for name, value in settings["algorithm"].items() if name in HEAVY}
+    with alone(state / "lock", title), memory_faults(title, device, heavy):
+        _train(settings, code, packed, out, state, device, title)
+
+
+def _train(
+    settings: dict[str, Any],
+    code: str,
+    packed: Packed,
+    out: Path,
+    state: Path,
+    device: torch.device,
+    title: str,
+) -> None:
     algorithm = start(settings, packed, device)
     steps, validations = settings["algorithm"]["steps"], settings["algorithm"]["validations"]
     keeps_best = settings["algorithm"]["selection"] == "best"
-    key = _key(settings, code, packed.passport.fingerprint, device.type, torch.__version__)
-    file = StateFile(state / "state.safetensors", key)
+    file = StateFile(state / "state.safetensors", _basis(settings, code, packed, device))
     progress, best = _restore(algorithm, file)
-    title = f"{settings['dataset']} {settings['run']} seed {settings['seed']}"
+    finite = partial(_finite, title=title, algorithm=algorithm, report=state / "diverged.json")
+    # Not by the clock on the wall, which may be set.
     began = time.monotonic() - progress.elapsed_s
     saved = time.monotonic()
-    with _stop_signals() as stopping, Steps(title, steps, progress.step) as shown:
+    with _stop_signals() as signals, Steps(title, steps, progress.step) as shown:
         while progress.step < steps:
             torch.manual_seed(derive(settings["seed"], "dropout", progress.step))
             algorithm.modules.train()
@@ -72,7 +88,7 @@ def train(
             validates = _due(progress.step, steps, validations)
             if validates or _due(progress.step, steps, LOGGED):
                 # This waits for the device; so the time after it is that of the steps.
-                entry = _finite(metrics, progress.step, title)
+                entry = finite(metrics, progress.step)
                 progress.elapsed_s = time.monotonic() - began
                 progress.log.append({**entry, "elapsed_s": round(progress.elapsed_s, 4)})
                 shown.note(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
@@ -86,12 +102,14 @@ def train(
                 shown.note(" ".join(f"{name} {value:.4g}" for name, value in entry.items()))
                 if keeps_best and (progress.best is None or score > progress.best):
                     progress.best, best = score, _weights(algorithm)
-            if stopping or time.monotonic() - saved > CHECKPOINT_S:
-                _finite(metrics, progress.step, title)
+            # Looked at once: a signal that comes later is for the next step.
+            stops = bool(signals)
+            if stops or time.monotonic() - saved > CHECKPOINT_S:
+                finite(metrics, progress.step)
                 progress.elapsed_s = time.monotonic() - began
                 file.save(_tensors(algorithm, best), progress)
                 saved = time.monotonic()
-            if stopping:
+            if stops:
                 raise Interrupted(f"{title}: stopped at step {progress.step}, state is saved")
     _write(settings, code, packed, algorithm, best, progress, out, device)
     file.remove()
@@ -143,10 +161,17 @@ def step_seconds(log: list[dict[str, Any]]) -> list[float]:
     return seconds
 
 
-def _key(*basis: Any) -> str:
-    """Digest of all that the bits of a run depend on."""
-    content = json.dumps(basis, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+def _basis(
+    settings: dict[str, Any], code: str, packed: Packed, device: torch.device
+) -> dict[str, Any]:
+    """All that the bits of a run depend on, but for the number of threads."""
+    return {
+        "settings": settings,
+        "code": code,
+        "data": packed.passport.fingerprint,
+        "device": device.type,
+        "torch": torch.__version__,
+    }
 
 
 def _restore(algorithm: Algorithm, file: StateFile) -> tuple[Progress, dict[str, Tensor] | None]:
@@ -160,7 +185,7 @@ def _restore(algorithm: Algorithm, file: StateFile) -> tuple[Progress, dict[str,
         parts[part][name] = tensor
     algorithm.modules.load_state_dict(parts["modules"])
     load_optimizer(algorithm.optimizer, parts["optimizer"])
-    print(f"going on at step {progress.step}, from {file.path}", flush=True)
+    print(f"going on at step {progress.step}, from {file.path.parent}", flush=True)
     return progress, parts["best"] or None
 
 
@@ -178,12 +203,27 @@ def _weights(algorithm: Algorithm) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in algorithm.modules.state_dict().items()}
 
 
-def _finite(metrics: dict[str, Tensor], step: int, title: str) -> dict[str, float]:
+def _finite(
+    metrics: dict[str, Tensor], step: int, *, title: str, algorithm: Algorithm, report: Path
+) -> dict[str, float]:
     values = {name: float(value.detach()) for name, value in metrics.items()}
     if not all(math.isfinite(value) for value in values.values()):
+        written = {
+            "run": title,
+            "step": step,
+            # JSON knows no NaN.
+            "metrics": {name: str(value) for name, value in values.items()},
+            "lr": [group["lr"] for group in algorithm.optimizer.param_groups],
+            "weights_not_finite": [
+                name
+                for name, value in algorithm.modules.state_dict().items()
+                if not value.isfinite().all()
+            ],
+        }
+        write_json(report, written)
         raise UserError(
-            f"{title}: {values} at step {step} is not finite; "
-            "the run diverged. Lower its lr in config.yaml; the last saved state is kept."
+            f"{title}: {values} at step {step} is not finite; the run diverged. Lower its lr in "
+            f"config.yaml; the last saved state is kept, and {report} says more."
         )
     return {"step": step, **values}
 
@@ -213,9 +253,10 @@ def _write(
 ) -> None:
     algorithm.modules.load_state_dict(best or algorithm.modules.state_dict())
     algorithm.finish()
-    weights = algorithm.modules.state_dict()
-    with replacing(out / "weights.safetensors") as temporary:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in weights.items()}, temporary)
+    whose = {name: settings[name] for name in ("scale", "dataset", "run", "seed")}
+    content = tensor_files.dump(algorithm.modules.state_dict(), whose)
+    with replacing(out / "weights.safetensors", len(content)) as temporary:
+        temporary.write_bytes(content)
     records.write(
         out / "record.json",
         "training",

@@ -4,18 +4,22 @@ It lies in a place that no rule declares, since Snakemake deletes the declared o
 failed job.
 """
 
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pipeline.files import replacing
+from pipeline import tensor_files
+from pipeline.files import clear_remains, flush, replacing
+
+# Differences to another run that a message names.
+NAMED = 5
 
 
 @dataclass
@@ -30,50 +34,96 @@ class Progress:
 
 
 class StateFile:
-    """One state file; ``key`` says which run it may continue.
+    """The last two states of a run; ``basis`` says which run they may continue.
 
     Parameters
     ----------
     path
-        The file, overwritten whole at each save.
-    key
-        Digest of the run's configuration, code, data, device and build of torch.
+        The newest. The one before lies beside it, in case the newest is damaged.
+    basis
+        All that the bits of the run depend on: configuration, code, data, device and build
+        of torch, as JSON can hold it.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, basis: dict[str, Any]) -> None:
         self.path = path
-        self.key = key
+        self.earlier = path.with_stem(f"{path.stem}.earlier")
+        self.basis = json.loads(json.dumps(basis))
 
     def save(self, tensors: dict[str, Tensor], progress: Progress) -> None:
-        metadata = {"key": self.key, "progress": json.dumps(vars(progress))}
-        with replacing(self.path) as temporary:
-            save_file(
-                {name: tensor.detach().contiguous() for name, tensor in tensors.items()},
-                temporary,
-                metadata,
-            )
+        content = tensor_files.dump(tensors, {"basis": self.basis, "progress": vars(progress)})
+        with replacing(self.path, len(content)) as temporary:
+            temporary.write_bytes(content)
+            # Nothing moves before the new state is on disk, so one is always whole.
+            flush(temporary)
+            if self.path.exists():
+                self.path.replace(self.earlier)
 
     def load(self) -> tuple[dict[str, Tensor], Progress] | None:
-        """The saved state, or None (said on stdout) where there is none that fits."""
-        if not self.path.exists():
-            return None
-        try:
-            with safe_open(self.path, "pt") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            print(f"{self.path} is damaged ({error}); training starts from the beginning")
-            return None
-        if metadata["key"] != self.key:
+        """The newest state that can be continued, or None.
+
+        One that is damaged, or of another run, is kept under a name that says so; that, and
+        what differs, is said on stdout. What was kept of this run is found again.
+        """
+        clear_remains(self.path)
+        for path in self._places():
+            if not path.exists():
+                continue
+            try:
+                tensors, about = tensor_files.load(path)
+            except tensor_files.DamagedError as error:
+                kept = _set_aside(path, "damaged")
+                print(f"{path} is damaged ({error}): not used, kept as {kept}", flush=True)
+                continue
+            if about["basis"] == self.basis:
+                return tensors, Progress(**about["progress"])
+            kept = _set_aside(path, _mark(about["basis"]))
             print(
-                f"{self.path} belongs to another configuration, code, data, device or torch "
-                f"({metadata['key']}, this run is {self.key}); training starts from the beginning"
+                f"{path} belongs to another configuration, code, data, device or torch "
+                f"({_differences(about['basis'], self.basis)}): not used, kept as {kept} for when "
+                "that is trained again",
+                flush=True,
             )
-            return None
-        return tensors, Progress(**json.loads(metadata["progress"]))
+        return None
 
     def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+        for path in self._places():
+            path.unlink(missing_ok=True)
+
+    def _places(self) -> list[Path]:
+        """Where states of this run may lie, the newest first."""
+        own = _mark(self.basis)
+        places = [self.path, self.earlier]
+        return places + [path.with_stem(f"{path.stem}.{own}") for path in places]
+
+
+def _set_aside(path: Path, mark: str) -> str:
+    """Give a state another name, and return it."""
+    return path.replace(path.with_stem(f"{path.stem}.{mark}")).name
+
+
+def _mark(basis: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(basis, sort_keys=True).encode())
+    return f"of_{digest.hexdigest()[:16]}"
+
+
+def _differences(other: dict[str, Any], own: dict[str, Any]) -> str:
+    """What two bases do not share, by dotted names: "settings.seed was 0, is 1"."""
+    before, now = dict(_flat(other)), dict(_flat(own))
+    moved = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    named = [
+        f"{name} was {before.get(name, 'absent')}, is {now.get(name, 'absent')}"
+        for name in moved[:NAMED]
+    ]
+    return "; ".join([*named, *([f"and {len(moved) - NAMED} more"] if moved[NAMED:] else [])])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -14,9 +14,9 @@ import pytest
 import torch
 from conftest import ALGORITHMS, BACKBONES, TINY
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from pipeline import config_files, jobs, records
+from pipeline import config_files, jobs, records, tensor_files
 from pipeline.analysis import adaptation, evaluation
 from pipeline.analysis.adaptation import adapt, fine_tune
 from pipeline.analysis.clustering import class_pairs, measure, moments, population, printed_r_fc
@@ -63,6 +63,11 @@ CHANGES: dict[str, Any] = {
     "evaluation": {"n_episodes": 30, "n_query": 4},
     "measurement": {"n_pairs": N_PAIRS, "base_images_per_class": 3},
 }
+
+
+def save_weights(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """As a run leaves them, of no run in particular."""
+    path.write_bytes(tensor_files.dump(tensors, {}))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -213,7 +218,7 @@ def test_features_that_are_not_finite_are_refused(
 ) -> None:
     weights = load_file(model("r2d2_classical").weights)
     weights["backbone.block1.0.bias"][0] = value
-    save_file(weights, tmp_path / "diverged.safetensors")
+    save_weights(weights, tmp_path / "diverged.safetensors")
     with pytest.raises(
         UserError, match=r"diverged.safetensors: features of novel images are not finite"
     ):
@@ -237,7 +242,7 @@ def test_weights_that_cannot_be_used_are_refused(
         weights.write_bytes(content)
     elif content:
         wider = r2d2.build(16, width=2 * WIDTH).state_dict()
-        save_file({f"backbone.{name}": tensor for name, tensor in wider.items()}, weights)
+        save_weights({f"backbone.{name}": tensor for name, tensor in wider.items()}, weights)
     with pytest.raises(UserError, match=rf"(?s)cannot use the weights {weights}: .*run snakemake"):
         embed(settings("embed"), "digest", weights, packed, tmp_path / "out", CPU)
     assert not (tmp_path / "out").exists()
@@ -646,7 +651,7 @@ def test_a_part_that_does_not_fit_is_refused(
     if change == "misshapen":
         tensors[name] = torch.zeros(3, 3)
     path = tmp_path / "weights.safetensors"
-    save_file(tensors, path)
+    save_weights(tensors, path)
     with pytest.raises(UserError, match=rf"(?s)cannot use the weights {path}: .*run snakemake"):
         adapt(settings("adapt", "reptile"), "digest", path, packed, tmp_path / "out.json", CPU)
     assert not (tmp_path / "out.json").exists()
