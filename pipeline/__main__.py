@@ -1,6 +1,7 @@
 """The command line: one verb for each rule of the workflow, and those for people."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -26,11 +27,21 @@ ANALYSES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever the locale: class names, paths and the signs of tables come out.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     options = _parser().parse_args(arguments)
     try:
         result: int | None = options.action(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        from pipeline.progress import silence
+
+        # Whoever read what is printed has seen enough.
+        silence()
         return 1
     return result or 0
 

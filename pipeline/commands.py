@@ -29,10 +29,11 @@ def fetch(options: argparse.Namespace) -> None:
 def pack(options: argparse.Namespace) -> None:
     settings, _ = _job("pack", options)
     from pipeline.data.packing import pack
+    from pipeline.progress import say
 
     source = find("data", settings["source"], "source")(settings, options.raw)
     passport = pack(source, settings["dataset"], options.out, options.workers)
-    print(f"{passport.dataset}: fingerprint {passport.fingerprint}")
+    say(f"{passport.dataset}: fingerprint {passport.fingerprint}")
 
 
 def train(options: argparse.Namespace) -> int | None:

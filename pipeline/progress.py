@@ -1,5 +1,6 @@
 """Progress on the screen: a bar for people, plain lines when nobody watches."""
 
+import os
 import sys
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,21 @@ from rich.progress import (
 LINE_BYTES = 50_000_000
 
 
+def say(text: str) -> None:
+    """Print a line; a reader that is gone, or a log on a full disk, ends no work."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        silence()
+
+
+def silence() -> None:
+    """Let nothing more come out, not even what is still to be written at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 class _Counter:
     """Counts up to ``total``, where that is known, beside a bar if there is a terminal."""
 
@@ -28,7 +44,8 @@ class _Counter:
         self.total = total
         self.done = done
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        # None where a process was started without it.
+        if sys.stderr is not None and sys.stderr.isatty():
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -78,7 +95,7 @@ class Steps(_Counter):
         if self._bar:
             self._bar.update(self._task, note=text)
         else:
-            print(f"{self.title} {self.done}/{self.total}: {text}", flush=True)
+            say(f"{self.title} {self.done}/{self.total}: {text}")
 
 
 class Transfer(_Counter):
@@ -97,4 +114,4 @@ class Transfer(_Counter):
         self._advance(count)
         if not self._bar and self.done // self._line_bytes > before // self._line_bytes:
             end = "" if self.total is None else f" of {self.total / 1e6:.1f}"
-            print(f"{self.title}: {self.done / 1e6:.1f}{end} MB", flush=True)
+            say(f"{self.title}: {self.done / 1e6:.1f}{end} MB")

@@ -1,5 +1,6 @@
 """Records: one measured result on disk, with all that it depends on."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -10,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import sha256, write_json
 
-SCHEMA = 2
+SCHEMA = 3
 Kind = Literal[
     "training",
     "features",
@@ -58,7 +59,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     kind: Kind
     scale: str
     # None of what it is not about: a simulation has no data, a similarity is of several runs.
@@ -117,7 +118,44 @@ def write(
         wall_s=round(wall_s, 3),
         values=values,
     )
-    write_json(path, record.model_dump())
+    write_json(path, sealed(record.model_dump()))
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with its checksum, so that a digit that changed on disk is seen."""
+    bare = {name: value for name, value in content.items() if name != "sha256"}
+    # As it reads back: JSON knows no tuple.
+    text = json.dumps(bare, sort_keys=True, allow_nan=False)
+    return {**bare, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def verify(path: Path, record: Record) -> None:
+    """Compare a file with the checksum that its record keeps of it, if it does.
+
+    Raises
+    ------
+    ValueError
+        If it is not the file that the record was written of.
+    """
+    known = record.values.get("sha256", {}).get(path.name)
+    if known is not None and sha256(path) != known:
+        raise ValueError(f"{path.name} is not the file that its record was written of")
+
+
+def require_same(place: Path, record: Record, settings: Mapping[str, Any]) -> None:
+    """Refuse what was made of another model than the job with these settings is about.
+
+    Raises
+    ------
+    UserError
+        Naming the first that differs of scale, data set, run and seed.
+    """
+    for name in ("scale", "dataset", "run", "seed"):
+        if getattr(record, name) != settings[name]:
+            raise UserError(
+                f"{place} is of {name} {getattr(record, name)}, not {settings[name]}; "
+                "correct the path, or delete it and run snakemake again"
+            )
 
 
 def read(path: Path, *kinds: Kind) -> Record:
@@ -126,7 +164,8 @@ def read(path: Path, *kinds: Kind) -> Record:
     Raises
     ------
     UserError
-        If it is missing, torn, of another kind, or of a schema this version does not know.
+        If it is missing, torn, changed since it was written, of another kind, or of a schema
+        this version does not know.
     """
     again = "delete it and run snakemake again"
     try:
@@ -136,7 +175,10 @@ def read(path: Path, *kinds: Kind) -> Record:
                 f"{path} has record schema {content.get('schema_version')}, "
                 f"this version reads {SCHEMA}; {again}"
             )
+        checksum = content.pop("sha256", None) if isinstance(content, dict) else None
         record = Record.model_validate(content)
+        if sealed(content)["sha256"] != checksum:
+            raise ValueError("its content is not that of its checksum")
     except OSError as error:
         raise UserError(
             f"cannot read the record {path}: {error.strerror}; "

@@ -18,6 +18,7 @@ from pipeline.data.augmentation import Normalisation
 from pipeline.data.episodes import Episodes, sample, stream
 from pipeline.data.packed import Packed
 from pipeline.machine import describe
+from pipeline.progress import say
 from pipeline.training.adaptation import FineTuner, Initial, Tuned, require_finite
 from pipeline.training.inner import Losses, Network, SecondMoments
 
@@ -31,7 +32,7 @@ def adapt(
     """
     started = time.monotonic()
     packed = Packed.open(data)
-    trained = Weights(weights)
+    trained = Weights(weights, settings)
     initial = _initial(trained, settings["backbone"], packed.passport.image_size, device)
     images = torch.from_numpy(np.array(packed.images("novel"))).to(device)
     protocol = settings["episodes"]
@@ -60,11 +61,10 @@ def adapt(
             for field, part in vars(found).items():
                 if part is not None:
                     values[name].setdefault(field, {})[str(n_shot)] = _digits(part)
-            print(
+            say(
                 f"{name}, {n_shot} shot: {found.correct.double().mean():.2f} right, "
                 f"loss {found.loss_before.mean():.4f} to {found.loss_after.mean():.4f} over a "
-                f"distance of {found.distance.mean():.4g}",
-                flush=True,
+                f"distance of {found.distance.mean():.4g}"
             )
     records.write(
         out,

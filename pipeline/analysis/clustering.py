@@ -40,7 +40,7 @@ def measure(
         If a measure is not finite.
     """
     started = time.monotonic()
-    source = Features(features)
+    source = Features(features, settings)
     values: dict[str, Any] = {}
     for split in ("base", "novel"):
         embedded, labels = source.split(split)

@@ -13,7 +13,7 @@ from pipeline.analysis.model import Weights
 from pipeline.data.augmentation import Normalisation
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.files import replacing, sha256
 from pipeline.machine import describe
 from pipeline.models import embedding
 
@@ -34,8 +34,9 @@ def embed(
     started = time.monotonic()
     packed = Packed.open(data)
     passport = packed.passport
-    trained = Weights(weights)
+    trained = Weights(weights, settings)
     backbone = trained.backbone(settings["backbone"], passport.image_size, device)
+    checksums = {}
     for split, images_per_class in settings["images_per_class"].items():
         chosen = first_of_each_class(packed.labels(split), images_per_class)
         images = torch.from_numpy(packed.images(split)[chosen]).to(device)
@@ -56,6 +57,8 @@ def embed(
                 file.write(batch.cpu().numpy().astype("<f4").tobytes())
         with replacing(out / f"{split}_labels.npy") as temporary:
             np.save(temporary, packed.labels(split)[chosen])
+        for path in (out / f"{split}.npy", out / f"{split}_labels.npy"):
+            checksums[path.name] = sha256(path)
     records.write(
         out / "record.json",
         "features",
@@ -64,7 +67,7 @@ def embed(
         sources=passport.sources | {"weights": trained.sha256},
         device=describe(device),
         wall_s=time.monotonic() - started,
-        values={},
+        values={"sha256": checksums},
     )
 
 
@@ -76,15 +79,26 @@ def first_of_each_class(labels: NDArray[np.int64], n: int | None) -> NDArray[np.
 
 
 class Features:
-    """The features of one model, opened for reading."""
+    """The features of one model, opened for reading.
 
-    def __init__(self, folder: Path) -> None:
+    ``settings`` are those of a job about this model alone: its scale, data set, run and seed
+    must be the features' own.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.record = records.read(folder / "record.json", "features")
+        if settings is not None:
+            records.require_same(folder, self.record, settings)
 
     def split(self, name: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """Features (image, feature) float32, mapped from disk, and labels (image,)."""
+        """Features (image, feature) float32, mapped from disk, and labels (image,).
+
+        Both files are read whole, to be compared with the checksums in the record.
+        """
         try:
+            for path in (self.folder / f"{name}.npy", self.folder / f"{name}_labels.npy"):
+                records.verify(path, self.record)
             # A private map: torch takes no array that cannot be written to.
             features = np.load(self.folder / f"{name}.npy", mmap_mode="c")
             labels = np.load(self.folder / f"{name}_labels.npy")

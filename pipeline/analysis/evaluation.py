@@ -25,7 +25,7 @@ def evaluate(
     between models can be paired episode by episode.
     """
     started = time.monotonic()
-    source = Features(features)
+    source = Features(features, settings)
     embedded, labels = source.split("novel")
     products = gram(embedded.to(device))
     heads: dict[str, Head] = {

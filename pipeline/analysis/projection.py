@@ -41,7 +41,8 @@ def project(settings: dict[str, Any], code: str, features: Path, out: Path) -> N
     """
     started = time.monotonic()
     source = records.read(features / "record.json", "features")
-    embedded, labels = _novel(features)
+    records.require_same(features, source, settings)
+    embedded, labels = _novel(features, source)
     n_fit = _images_to_fit(labels, settings)
     drawn = list(draws(labels, settings, n_fit))
     panels: dict[str, list[Float[np.ndarray, "class image 2"]]] = {"held_out": [], "in_sample": []}
@@ -213,9 +214,11 @@ def _images_to_fit(labels: NDArray[np.int64], settings: dict[str, Any]) -> int:
     return int(min(n_fit, counts.min() - n_images))
 
 
-def _novel(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _novel(folder: Path, source: records.Record) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Features (image, feature), mapped from disk, and labels (image,) of novel classes."""
     try:
+        for name in ("novel.npy", "novel_labels.npy"):
+            records.verify(folder / name, source)
         features = np.load(folder / "novel.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / "novel_labels.npy", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -21,7 +21,7 @@ from pipeline.files import alone, replacing, write_json
 from pipeline.machine import describe, memory_faults
 from pipeline.models.embedding import build
 from pipeline.plugins import find
-from pipeline.progress import Steps
+from pipeline.progress import Steps, say
 from pipeline.streams import derive
 from pipeline.training.algorithm import Algorithm, Task
 from pipeline.training.state import Progress, StateFile, load_optimizer, optimizer_tensors
@@ -185,7 +185,7 @@ def _restore(algorithm: Algorithm, file: StateFile) -> tuple[Progress, dict[str,
         parts[part][name] = tensor
     algorithm.modules.load_state_dict(parts["modules"])
     load_optimizer(algorithm.optimizer, parts["optimizer"])
-    print(f"going on at step {progress.step}, from {file.path.parent}", flush=True)
+    say(f"going on at step {progress.step}, from {file.path.parent}")
     return progress, parts["best"] or None
 
 

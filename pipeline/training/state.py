@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from pipeline import tensor_files
 from pipeline.files import clear_remains, flush, replacing
+from pipeline.progress import say
 
 # Differences to another run that a message names.
 NAMED = 5
@@ -73,16 +74,15 @@ class StateFile:
                 tensors, about = tensor_files.load(path)
             except tensor_files.DamagedError as error:
                 kept = _set_aside(path, "damaged")
-                print(f"{path} is damaged ({error}): not used, kept as {kept}", flush=True)
+                say(f"{path} is damaged ({error}): not used, kept as {kept}")
                 continue
             if about["basis"] == self.basis:
                 return tensors, Progress(**about["progress"])
             kept = _set_aside(path, _mark(about["basis"]))
-            print(
+            say(
                 f"{path} belongs to another configuration, code, data, device or torch "
                 f"({_differences(about['basis'], self.basis)}): not used, kept as {kept} for when "
-                "that is trained again",
-                flush=True,
+                "that is trained again"
             )
         return None
 

@@ -29,6 +29,7 @@ from pipeline.data.augmentation import Normalisation
 from pipeline.data.episodes import Episodes, sample
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
+from pipeline.files import write_json
 from pipeline.machine import describe, prepare
 from pipeline.models import conv4, r2d2
 from pipeline.models.embedding import build
@@ -273,10 +274,20 @@ def copied(model: Callable[[str], Model], tmp_path: Path) -> Path:
     return tmp_path
 
 
+def forget_checksums(features: Path) -> None:
+    """Let the record say nothing of its files, which are about to be of another content."""
+    content = json.loads((features / "record.json").read_text())
+    content["values"] = {}
+    write_json(features / "record.json", records.sealed(content))
+
+
+@pytest.mark.parametrize("forgets", [True, False])
 @pytest.mark.parametrize("size", [0, 3, 60, 128, 500])
 @pytest.mark.parametrize("name", ["novel", "novel_labels"])
-def test_a_torn_feature_file_is_refused(name: str, size: int, copied: Path) -> None:
+def test_a_torn_feature_file_is_refused(name: str, size: int, forgets: bool, copied: Path) -> None:
     """Empty, or cut in its first word, in its header, just after it, and in its numbers."""
+    if forgets:
+        forget_checksums(copied)
     path = copied / f"{name}.npy"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(
@@ -284,6 +295,43 @@ def test_a_torn_feature_file_is_refused(name: str, size: int, copied: Path) -> N
     ):
         evaluate(settings("evaluate"), "digest", copied, copied / "out.json", CPU)
     assert not (copied / "out.json").exists()
+
+
+@pytest.mark.parametrize("name", ["novel", "novel_labels", "base", "base_labels"])
+@pytest.mark.parametrize("place", [-1, -500, 200])
+def test_a_feature_file_with_a_flipped_bit_is_refused(name: str, place: int, copied: Path) -> None:
+    path = copied / f"{name}.npy"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 16
+    path.write_bytes(content)
+    message = rf"cannot read the features of {name.split('_')[0]} in .*: {name}.npy is not the file"
+    with pytest.raises(UserError, match=message):
+        measure(settings("measure"), "digest", copied, copied / "out.json", CPU)
+    assert not (copied / "out.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "measure"])
+def test_features_of_another_run_are_refused(verb: str, copied: Path) -> None:
+    work = {"evaluate": evaluate, "measure": measure}[verb]
+    other = settings(verb, "r2d2_classical_hv")
+    with pytest.raises(
+        UserError, match=f"{copied} is of run r2d2_classical, not r2d2_classical_hv"
+    ):
+        work(other, "digest", copied, copied / "out.json", CPU)
+
+
+@pytest.mark.parametrize("verb", ["embed", "adapt"])
+def test_weights_of_another_run_are_refused(
+    verb: str, model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    work = {"embed": embed, "adapt": adapt}[verb]
+    weights = model("r2d2_classical").weights
+    other = settings(verb, "r2d2_classical_hv")
+    message = (
+        f"cannot use the weights {weights}: they are of run r2d2_classical, not r2d2_classical_hv"
+    )
+    with pytest.raises(UserError, match=message):
+        work(other, "digest", weights, packed, tmp_path / "out", CPU)
 
 
 def test_a_missing_feature_file_is_refused(copied: Path) -> None:
@@ -470,6 +518,7 @@ def test_classes_may_have_unequally_many_images(copied: Path) -> None:
     kept = np.flatnonzero(np.arange(len(labels)) != np.flatnonzero(labels == 7)[-1])
     np.save(copied / "novel.npy", features[kept])
     np.save(copied / "novel_labels.npy", labels[kept])
+    forget_checksums(copied)
     measure(settings("measure"), "digest", copied, copied / "out.json", CPU)
     part = records.read(copied / "out.json", "measurement").values["novel"]
     assert part["images_per_class"] == 19
@@ -487,6 +536,7 @@ def test_measures_that_are_not_finite_are_refused(value: float, copied: Path) ->
     features[:] = value
     features[0, 0] = value if value == 1.0 else -value
     np.save(copied / "base.npy", features)
+    forget_checksums(copied)
     with pytest.raises(UserError, match=f"{copied}: R_FC or R_HV of base classes is not finite"):
         measure(settings("measure"), "digest", copied, copied / "out.json", CPU)
     assert not (copied / "out.json").exists()

@@ -12,6 +12,7 @@ import pytest
 from made_claims import ANY, COMPARISONS, MINI_ALONE, RIGHT, Judged, Worlds, level_of
 from scipy import stats
 
+from pipeline import records
 from pipeline.analysis.statistics import Estimate
 from pipeline.plugins import find
 from pipeline.report.claims import scorecard
@@ -247,7 +248,7 @@ def test_data_that_the_paper_did_not_use_does_not_count_beside_its_own(tmp_path:
         path = tmp_path / f"projections/cifar_fs/{run}/seed0.json"
         content = json.loads(path.read_text())
         content["values"]["held_out"]["ratios"] = made.around(value, 0.05, 6, run).tolist()
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(records.sealed(content)))
     judgement = Judged(tmp_path, of).judgements["protonet_separates_better"]
     assert [one.supports for one in judgement.findings] == [False, True]
     assert judgement.verdict == "reproduced"
@@ -363,7 +364,7 @@ def test_a_run_timed_once_says_nothing_of_its_spread(tmp_path: Path) -> None:
             path = tmp_path / f"runs/{dataset}/{run}/seed0/record.json"
             content = json.loads(path.read_text())
             content["values"]["step_seconds"] = [1.0]
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(records.sealed(content)))
     found = Judged(tmp_path, of)
     for claim in ("classical_is_faster", "r_fc_is_free"):
         assert found.verdicts[claim] == "pending"

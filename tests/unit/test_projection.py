@@ -23,6 +23,7 @@ from pipeline.analysis.projection import (
     variance_ratio,
 )
 from pipeline.errors import UserError
+from pipeline.files import sha256, write_json
 from pipeline.regularizers import feature_clustering
 
 PANELS = ("held_out", "in_sample")
@@ -49,14 +50,14 @@ def classes(n: int, distance: float, n_features: int = 40, seed: int = 0) -> NDA
     return centres[:, None] + random.standard_normal((3, n, n_features))
 
 
-def write(folder: Path, features: NDArray[Any], labels: NDArray[np.int64]) -> Path:
+def write(folder: Path, features: NDArray[Any], labels: NDArray[np.int64], **model: Any) -> Path:
     folder.mkdir(exist_ok=True)
     np.save(folder / "novel.npy", features.astype(np.float32))
     np.save(folder / "novel_labels.npy", labels)
     records.write(
         folder / "record.json",
         "features",
-        SETTINGS,
+        SETTINGS | model,
         code="digest",
         sources={"images": "fingerprint", "weights": "hash"},
         device="cpu",
@@ -119,8 +120,34 @@ def test_shown_images_depend_on_data_set_and_projection_seed_alone() -> None:
     assert not np.array_equal(shown(projection_seed=1), shown())
 
 
-def test_all_models_of_a_data_set_show_the_same_classes(noise: Path, separated: Path) -> None:
-    assert projected(noise)["classes"] == projected(separated, run="other", seed=3)["classes"]
+def test_all_models_of_a_data_set_show_the_same_classes(
+    noise: Path, separated: Path, tmp_path: Path
+) -> None:
+    model = {"run": "conv64_classical", "seed": 3}
+    features, labels = (np.load(separated / f"{name}.npy") for name in ("novel", "novel_labels"))
+    other = write(tmp_path, features, labels, **model)
+    assert projected(noise)["classes"] == projected(other, **model)["classes"]
+
+
+def test_features_of_another_model_are_refused(noise: Path) -> None:
+    with pytest.raises(UserError, match=f"{noise} is of seed 0, not 3; correct the path"):
+        projected(noise, seed=3)
+
+
+@pytest.mark.parametrize("name", ["novel.npy", "novel_labels.npy"])
+def test_features_that_changed_on_disk_are_refused(name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path, classes(200, 3).reshape(-1, 40), np.repeat(np.arange(3), 200))
+    values = {"sha256": {name: sha256(folder / name)}}
+    made = records.read(folder / "record.json", "features").model_copy(update={"values": values})
+    write_json(folder / "record.json", records.sealed(made.model_dump()))
+    projected(folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-5] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(
+        UserError, match=f"cannot read the features of novel in .*: {name} is not the file"
+    ):
+        projected(folder)
 
 
 @pytest.mark.parametrize(("n_fit", "given"), [(500, 100), (60, 60)])

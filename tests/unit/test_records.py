@@ -70,7 +70,7 @@ def test_a_record_comes_back(path: Path) -> None:
 @pytest.mark.parametrize("kind", get_args(records.Kind))
 def test_a_record_of_any_kind_comes_back_as_that_kind(kind: records.Kind, path: Path) -> None:
     content = json.loads(path.read_text()) | {"kind": kind}
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(records.sealed(content)))
     assert records.read(path, kind).kind == kind
     others = [one for one in get_args(records.Kind) if one != kind]
     with pytest.raises(UserError, match=f"is a record of {kind}, needed is one of {others[0]}"):
@@ -153,6 +153,41 @@ def test_a_foreign_file_is_refused(content: bytes, path: Path) -> None:
     refused(path, f"seed2.json is not a whole record.*; {AGAIN}")
 
 
+@pytest.mark.parametrize(
+    ("written", "found"), [("1.25", "1.35"), ("38", "39"), ("cafe", "cafd"), ("seed", "sead")]
+)
+def test_a_record_that_changed_on_disk_is_refused(written: str, found: str, path: Path) -> None:
+    """Where it still is valid JSON of the same form, and where it is not."""
+    path.write_text(path.read_text().replace(written, found, 1))
+    refused(path, f"seed2.json is not a whole record.*; {AGAIN}")
+
+
+def test_a_record_without_its_checksum_is_refused(path: Path) -> None:
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    refused(path, f"seed2.json is not a whole record.*its checksum.*; {AGAIN}")
+
+
+def test_the_layout_of_a_record_is_no_part_of_its_checksum(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert records.read(path, "evaluation").values == VALUES
+
+
+def test_what_settings_hold_as_a_tuple_reads_back(tmp_path: Path) -> None:
+    write(tmp_path / "one.json", values={"shape": (2, 3)})
+    assert records.read(tmp_path / "one.json", "evaluation").values == {"shape": [2, 3]}
+
+
+@pytest.mark.parametrize("name", ["scale", "dataset", "run", "seed"])
+def test_what_is_of_another_model_is_refused(name: str, path: Path) -> None:
+    record = records.read(path, "evaluation")
+    records.require_same(path, record, SETTINGS)
+    message = f"seed2.json is of {name} {IDENTITY[name]}, not 7; correct the path"
+    with pytest.raises(UserError, match=message):
+        records.require_same(path, record, {**SETTINGS, name: 7})
+
+
 FIELDS = sorted(records.Record.model_fields.keys() - {"schema_version"})
 
 
@@ -181,19 +216,19 @@ def test_a_record_of_another_form_is_refused_by_the_field(
     refused(path, rf"seed2.json is not a whole record.*\b{re.escape(named)}\b.*; {AGAIN}")
 
 
-@pytest.mark.parametrize("version", [0, 1, "2", None])
+@pytest.mark.parametrize("version", [0, 2, "3", None])
 def test_another_schema_is_refused(version: object, path: Path) -> None:
     content = json.loads(path.read_text())
     content["schema_version"] = version
     path.write_text(json.dumps(content))
-    refused(path, f"seed2.json has record schema {version}, this version reads 2; {AGAIN}")
+    refused(path, f"seed2.json has record schema {version}, this version reads 3; {AGAIN}")
 
 
 def test_a_record_without_a_schema_is_refused(path: Path) -> None:
     content = json.loads(path.read_text())
     del content["schema_version"]
     path.write_text(json.dumps(content))
-    refused(path, f"seed2.json has record schema None, this version reads 2; {AGAIN}")
+    refused(path, f"seed2.json has record schema None, this version reads 3; {AGAIN}")
 
 
 # What is of no data set, run or seed
