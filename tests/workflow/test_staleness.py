@@ -353,7 +353,10 @@ EDITS = {
             *of_kinds("evaluation", "measurement", "adaptation"),
         ],
     ),
-    "the generated images": (changed("pipeline/data/synthetic.py", "source"), ["*"]),
+    "the generated images": (
+        changed("pipeline/data/synthetic.py", "source"),
+        ["resources/*", *of_kinds("training", *OF_WEIGHTS)],
+    ),
     "the renderer of table 3": (
         changed("pipeline/report/tables/table3.py", "table"),
         table("table3"),
@@ -365,7 +368,7 @@ EDITS = {
     "the renderer of all tables": (changed("pipeline/report/render.py", "latex"), table("*")),
     "the paper's numbers": (
         replaced("pipeline/report/published.csv", r"^(table2,R2-D2-M,.*),1.29,", r"\1,1.3,"),
-        [*table("*"), f"{DEMO}/claims.*"],
+        table("*"),
     ),
     "a figure": (
         changed("pipeline/report/figures/figure3.py", "draw"),
