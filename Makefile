@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 demo: install
 	snakemake --cores all
-	@echo "The tables are in results/demo/tables"
+	@echo "Open results/demo/report.html"
 
 # One thread to a process: sums are split by thread, and two processes share the cores.
 test: install lint
