@@ -122,7 +122,7 @@ def _compare_split(
     device: torch.device,
 ) -> dict[str, Any]:
     folders = [source.folder for source in sources.values()]
-    labels = [_load(folder / f"{split}_labels.npy") for folder in folders]
+    labels = [_load(source, f"{split}_labels.npy") for source in sources.values()]
     for folder, own in zip(folders, labels, strict=True):
         if not np.array_equal(own, labels[0]):
             raise UserError(
@@ -136,7 +136,8 @@ def _compare_split(
             f"to a fold, at least {LEAST_IMAGES} are needed; lower n_folds or embed more images"
         )
     found = similarities(
-        [_open(folder / f"{split}.npy", len(labels[0]), device) for folder in folders], folds
+        [_open(source, f"{split}.npy", len(labels[0]), device) for source in sources.values()],
+        folds,
     )
     every = torch.cat([found.debiased[None], found.by_fold])
     for folder, own_similarity in zip(folders, every.diagonal(dim1=1, dim2=2).T, strict=True):
@@ -164,8 +165,8 @@ def _compare_split(
     }
 
 
-def _open(path: Path, n_images: int, device: torch.device) -> Centred:
-    features = _load(path)
+def _open(source: Features, name: str, n_images: int, device: torch.device) -> Centred:
+    path, features = source.folder / name, _load(source, name)
     if features.ndim != 2 or len(features) != n_images:
         raise UserError(
             f"{path} has shape {features.shape}, needed is ({n_images}, features); "
@@ -179,9 +180,11 @@ def _open(path: Path, n_images: int, device: torch.device) -> Centred:
     return centred
 
 
-def _load(path: Path) -> NDArray[Any]:
-    """An array as a memory map, so that it is read only where it is used."""
+def _load(source: Features, name: str) -> NDArray[Any]:
+    """An array as a memory map, once it is compared with its checksum in the record."""
+    path = source.folder / name
     try:
+        records.verify(path, source.record)
         array: NDArray[Any] = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise UserError(

@@ -305,7 +305,7 @@ def embedded(folder: Path, run: str, seed: int, **changes: Any) -> Path:
         sources={"images": changes.get("images", "of all"), "weights": f"of {run} {seed}"},
         device="cpu",
         wall_s=0,
-        values={},
+        values=changes.get("values", {}),
     )
     return place
 
@@ -462,6 +462,19 @@ def test_features_that_cannot_be_compared_are_refused(
     given = [folder for model, folder in folders.items() if model != ("classical_fc", 1)]
     with pytest.raises(UserError, match=rf"(?s){odd}.*{message}"):
         compare(SETTINGS, "digest", [*given, odd], tmp_path / "out.json", CPU)
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("name", ["novel.npy", "base_labels.npy"])
+def test_features_that_changed_since_they_were_embedded_are_refused(
+    name: str, tmp_path: Path
+) -> None:
+    values = {"sha256": {name: "0" * 64}}
+    run = embedded(tmp_path, SETTINGS["run"], 0, values=values)
+    twins = [embedded(tmp_path, twin, 0) for twin in SETTINGS["twins"]]
+    message = rf"cannot read {run / name}: .* not the file that its record was written of"
+    with pytest.raises(UserError, match=message):
+        compare(SETTINGS, "digest", [run, *twins], tmp_path / "out.json", torch.device("cpu"))
     assert not (tmp_path / "out.json").exists()
 
 
