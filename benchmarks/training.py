@@ -154,5 +154,5 @@ def conv4(parameters: list[Tensor], images: Tensor) -> Tensor:
         filters, bias, scale, shift = parameters[i : i + 4]
         images = functional.conv2d(images, filters, bias, padding=1)
         images = functional.batch_norm(images, None, None, scale, shift, training=True)
-        images = functional.max_pool2d(functional.relu(images), 2)
+        images = functional.relu(functional.max_pool2d(images, 2))
     return functional.linear(images.flatten(1), parameters[16], parameters[17])

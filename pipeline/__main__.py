@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Whatever the locale: class names, paths and the signs of tables come out.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
-    options = _parser().parse_args(arguments)
+    options = _options(sys.argv[1:] if arguments is None else arguments)
     try:
         result: int | None = options.action(options)
     except UserError as error:
@@ -44,6 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
         silence()
         return 1
     return result or 0
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    parser = _parser()
+    # By hand, since argparse takes what follows "--" for a list only where no option precedes it.
+    end = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:end])
+    if end < len(words):
+        if not hasattr(options, "options"):
+            parser.error(f"unrecognized arguments: {' '.join(words[end:])}")
+        options.options = words[end + 1 :]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,17 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _out_option(verb, *RECORD)
 
-    for name, action, text, files in (
-        ("table", commands.table, "Render one table from records.", ".md, .tex, .csv and .json"),
-        (
-            "figure",
-            commands.figure,
-            "Draw one figure from records.",
-            ".png, .pdf, .svg, .csv and .json",
-        ),
-        ("claims", commands.claims, "Judge the paper's claims by records.", ".md and .json"),
+    for name, text, files in (
+        ("table", "Render one table from records.", ".md, .tex, .csv and .json"),
+        ("figure", "Draw one figure from records.", ".png, .pdf, .svg, .csv and .json"),
+        ("claims", "Judge the paper's claims by records.", ".md and .json"),
     ):
-        verb = _job_verb(verbs, name, action, text)
+        verb = _job_verb(verbs, name, partial(commands.show, name), text)
         _results_option(verb)
         _out_option(verb, "PREFIX", f"of the {files} files")
 
@@ -135,7 +142,12 @@ def _parser() -> argparse.ArgumentParser:
         "Render everything from the results that are there; the rest is marked pending.",
     )
     _scale_option(verb)
-    verb.add_argument("--strict", action="store_true", help="fail where something is pending")
+    verb.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail where a record that the configuration asks for is missing",
+    )
+    _snakemake_options(verb)
 
     verb = _verb(
         verbs, "data", commands.data, "What a packed data set is, and some images of each class."
@@ -172,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--table", help="a table of pipeline/report/tables")
     verb.add_argument("--figure", help="a figure, with the letter of its part")
     verb.add_argument("--simulation", help="a simulation of pipeline/analysis/simulations")
+    _snakemake_options(verb)
 
     _verb(
         verbs,
@@ -233,7 +246,8 @@ def _data_option(verb: argparse.ArgumentParser) -> None:
 
 
 def _snakemake_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("options", nargs="*", help="after --: what Snakemake is to be asked with")
+    verb.epilog = "After --, options of Snakemake: those of the run that this is about."
+    verb.set_defaults(options=[])
 
 
 def _device_option(verb: argparse.ArgumentParser) -> None:

@@ -5,12 +5,17 @@ Whatever computes is imported when it is needed, since ``--help`` needs nothing 
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-from pipeline import config_files, digest, jobs
+from pipeline import config_files, digest, jobs, records
+from pipeline.config.experiment import Experiment
 from pipeline.errors import UserError
-from pipeline.files import write_json
+from pipeline.files import require_writable, write_json
+from pipeline.memory import host, memory_faults
 from pipeline.plugins import find
 
 # A job that was asked to stop, saved its state and can be started again (EX_TEMPFAIL).
@@ -31,19 +36,23 @@ def pack(options: argparse.Namespace) -> None:
     from pipeline.data.packing import pack
     from pipeline.progress import say
 
-    source = find("data", settings["source"], "source")(settings, options.raw)
-    passport = pack(source, settings["dataset"], options.out, options.workers)
+    require_writable(options.out)
+    with memory_faults("pack", settings, host()):
+        source = find("data", settings["source"], "source")(settings, options.raw)
+        passport = pack(source, settings["dataset"], options.out, options.workers)
     say(f"{passport.dataset}: fingerprint {passport.fingerprint}")
 
 
 def train(options: argparse.Namespace) -> int | None:
     settings, code = _job("train", options)
-    from pipeline.machine import prepare
+    from pipeline.machine import capacity, prepare
     from pipeline.training.loop import Interrupted, train
 
     device = prepare(options.device, options.threads)
+    require_writable(options.out)
     try:
-        train(settings, code, options.data, options.out, options.state, device)
+        with memory_faults("train", settings, capacity(device)):
+            train(settings, code, options.data, options.out, options.state, device)
     except Interrupted as stop:
         print(f"{stop}; run the same command to go on", file=sys.stderr)
         return INTERRUPTED
@@ -73,59 +82,61 @@ ANALYSES = {
 
 def analyse(verb: str, options: argparse.Namespace) -> None:
     settings, code = _job(verb, options)
-    from pipeline.machine import prepare
+    from pipeline.machine import capacity, prepare
 
     module, inputs = ANALYSES[verb]
     device = prepare(options.device, options.threads)
     given = (getattr(options, name) for name in inputs)
-    find("analysis", module, verb)(settings, code, *given, options.out, device)
+    require_writable(options.out.parent)
+    with memory_faults(verb, settings, capacity(device)):
+        find("analysis", module, verb)(settings, code, *given, options.out, device)
 
 
 def project(options: argparse.Namespace) -> None:
     settings, code = _job("project", options)
     from pipeline.analysis.projection import project
 
-    project(settings, code, options.features, options.out)
+    with memory_faults("project", settings, host()):
+        project(settings, code, options.features, options.out)
 
 
 def simulate(options: argparse.Namespace) -> None:
     settings, code = _job("simulate", options)
     from pipeline.analysis import simulation
 
-    simulation.run(settings, code, options.out)
+    with memory_faults("simulate", settings, host()):
+        simulation.run(settings, code, options.out)
 
 
-def table(options: argparse.Namespace) -> None:
-    settings, _ = _job("table", options)
-    _render("table", settings, options.results, options.out)
-
-
-def figure(options: argparse.Namespace) -> None:
-    settings, _ = _job("figure", options)
-    _render("figure", settings, options.results, options.out)
-
-
-def claims(options: argparse.Namespace) -> None:
-    settings, _ = _job("claims", options)
-    _render("claims", settings, options.results, options.out)
+def show(verb: str, options: argparse.Namespace) -> None:
+    """A table, a figure or the claims."""
+    settings, _ = _job(verb, options)
+    _render(verb, settings, options.results, options.out)
 
 
 def page(options: argparse.Namespace) -> None:
     settings, _ = _job("page", options)
     from pipeline.report import page
-
-    page.write(settings, options.results, options.data)
-
-
-def _render(verb: str, settings: jobs.Settings, folder: Path, prefix: Path) -> None:
     from pipeline.report.results import Results
 
-    results = Results(folder, settings)
+    page.write(Results(options.results, settings), settings, options.data)
+
+
+def _render(
+    verb: str,
+    settings: jobs.Settings,
+    folder: Path,
+    prefix: Path,
+    read: Callable[[Path, records.Kind], records.Record] = records.read,
+) -> None:
+    from pipeline.report.results import Results
+
+    results = Results(folder, settings, read)
     if verb == "table":
         from pipeline.report import render
 
         table = find("report.tables", settings["table"], "table")(results, settings)
-        render.write(table, results, settings, prefix)
+        render.write(table, results, prefix)
     elif verb == "figure":
         from pipeline.report import figure
 
@@ -140,20 +151,27 @@ def _render(verb: str, settings: jobs.Settings, folder: Path, prefix: Path) -> N
 def report(options: argparse.Namespace) -> None:
     """Everything that can be shown of what is there; what is missing is pending."""
     from pipeline.report import page
+    from pipeline.report.results import Results
 
-    experiment = config_files.load({"scale": options.scale} if options.scale else {})
-    results = Path("results", experiment.scale)
+    experiment = _experiment(options).model_copy(update={"strict": options.strict})
+    folder = Path("results", experiment.scale)
+    # Parts have most records in common.
+    read = cache(records.read)
 
-    def settings(verb: str, **names: str) -> jobs.Settings:
-        return jobs.settings(experiment, verb, **names) | {"strict": options.strict}
+    def render(verb: str, place: str, **names: str) -> None:
+        settings = jobs.settings(experiment, verb, **names)
+        _render(verb, settings, folder, folder / place, read)
 
+    # The page reads all that any part does: what is wrong or missing is said at once.
+    settings = jobs.settings(experiment, "page")
+    results = Results(folder, settings, read)
     for table in jobs.TABLES:
-        _render("table", settings("table", table=table), results, results / "tables" / table)
+        render("table", f"tables/{table}", table=table)
     for figure in jobs.FIGURES:
-        _render("figure", settings("figure", figure=figure), results, results / "figures" / figure)
-    _render("claims", settings("claims"), results, results / "claims")
-    page.write(settings("page"), results, Path("resources/packed"))
-    print(results / "report.html")
+        render("figure", f"figures/{figure}", figure=figure)
+    render("claims", "claims")
+    page.write(results, settings, Path("resources/packed"))
+    print(folder / "report.html")
 
 
 def data(options: argparse.Namespace) -> None:
@@ -184,13 +202,16 @@ def why(options: argparse.Namespace) -> None:
 
 
 def plan(options: argparse.Namespace) -> None:
+    # What is timed must have the thread that Snakemake gives a job; numpy looks once, when it is
+    # imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
     from pipeline.advice.plan.answer import plan
 
     print(plan(options.scale, options.budget, options.device, options.options))
 
 
 def settings(options: argparse.Namespace) -> None:
-    experiment = config_files.load({"scale": options.scale} if options.scale else {})
+    experiment = _experiment(options)
     names = {
         name: getattr(options, name)
         for name in ("dataset", "run", "seed", "table", "figure", "simulation")
@@ -205,16 +226,26 @@ def schema(_: argparse.Namespace) -> None:
         print(path)
 
 
+def _experiment(options: argparse.Namespace) -> Experiment:
+    """The configuration of a run at this scale, and with these options of Snakemake if any."""
+    if not options.options:
+        return config_files.load({"scale": options.scale} if options.scale else {})
+    from pipeline.advice.workflow import options_of, overrides
+
+    return config_files.load(overrides(options_of(options.scale, options.options)))
+
+
 def _job(verb: str, options: argparse.Namespace) -> tuple[jobs.Settings, str]:
     """The job's settings, and the digest of the code it is about to run."""
     print_some = "print some with: python -m pipeline settings --help"
     try:
         settings = json.loads(options.settings)
+        jobs.check(verb, settings)
         code = jobs.code(verb, settings)
     except json.JSONDecodeError as error:
         raise UserError(f"--settings is not JSON ({error}); {print_some}") from None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"--settings is not that of {verb} ({error!r}); {print_some}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"--settings is not that of {verb} ({error}); {print_some}") from None
     if options.code not in (None, code):
         raise UserError(
             f"the code of this job changed after the workflow was planned (it is {code} now, "

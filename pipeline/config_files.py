@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,8 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
     UserError
         Naming each wrong key with its value, what is allowed, and the nearest valid name.
     """
-    chosen = merged(read_yaml(root / "config.yaml"), overrides or {})
+    overrides = _typed(overrides or {})
+    chosen = merged(read_yaml(root / "config.yaml"), overrides)
     scales = {path.stem: path for path in (root / "scales").glob("*.yaml")}
     scale = str(chosen.get("scale"))
     if scale not in scales:
@@ -35,11 +37,11 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
     optional = budget.pop("optional", ())
     # The user's overrides win over the scale, and the scale over config.yaml; but what a run
     # says of itself wins over the budget of its algorithm.
-    chosen = merged(merged(chosen, budget), overrides or {})
-    _leave_out(optional, chosen, overrides or {})
+    chosen = merged(merged(chosen, budget), overrides)
+    _leave_out(optional, chosen, overrides)
     runs = chosen.get("runs")
     if isinstance(runs, dict):
-        _hold_everywhere((overrides or {}).get("runs"), runs)
+        _hold_everywhere(overrides.get("runs"), runs)
         for name in runs:
             run = _like(runs, name)
             backbone, training = run.get("backbone"), run.get("training")
@@ -51,6 +53,23 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
                 )
             chosen["runs"] = {**chosen["runs"], name: run}
     return _checked(Experiment, chosen, "the configuration")
+
+
+def _typed(value: Any) -> Any:
+    """With numbers, booleans and nulls for texts that say one.
+
+    Snakemake hands down as a text whatever stands inside a mapping on its command line.
+    """
+    if isinstance(value, Mapping):
+        return {key: _typed(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_typed(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    for number in (int, float):
+        with suppress(ValueError):
+            return number(value)
+    return {"true": True, "false": False, "null": None}.get(value, value)
 
 
 def _leave_out(optional: Iterable[str], chosen: dict[str, Any], overrides: Any) -> None:

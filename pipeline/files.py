@@ -80,11 +80,12 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def alone(lock: Path, doing: str) -> Iterator[None]:
+def alone(lock: Path, doing: str, *, waits: bool = False) -> Iterator[None]:
     """Let one process at a time do something; ``lock`` is a file that says which one does.
 
-    The system opens the lock of a process that died. Where the file system knows no locks,
-    that is said on stdout, and nobody is kept out.
+    Another process is refused, or it ``waits`` and says for whom on stdout. The system opens the
+    lock of a process that died. Where the file system knows no locks, that is said on stdout,
+    and nobody is kept out.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def alone(lock: Path, doing: str) -> Iterator[None]:
     """
     with disk_faults(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(lock, doing)
+        file = _locked(lock, doing, waits)
     with file:
         try:
             with disk_faults(lock):
@@ -128,6 +129,22 @@ def disk_faults(path: Path, needs: int | None = None) -> Iterator[None]:
         ) from error
 
 
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before the hours after which that would be met.
+
+    One that is not there yet is not made: the nearest above it is tried. Nothing is left.
+
+    Raises
+    ------
+    UserError
+        If no file can be made there, or the disk is full.
+    """
+    with disk_faults(folder):
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
+            file.write(b"1")
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -159,7 +176,7 @@ _DISK_FAULTS = {
 }
 
 
-def _locked(lock: Path, doing: str) -> FileIO:
+def _locked(lock: Path, doing: str, waits: bool) -> FileIO:
     """The lock, open as long as it is held."""
     while True:
         with ExitStack() as closing:
@@ -170,26 +187,29 @@ def _locked(lock: Path, doing: str) -> FileIO:
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read(500).decode(errors="replace") or "another process"
-                raise UserError(
-                    f"{doing}: {holder} is at it already, and holds {lock}. "
-                    "Wait until it is done, or end it; then run the same command again"
-                ) from None
+                if not waits:
+                    raise UserError(
+                        f"{doing}: {holder} is at it already, and holds {lock}. "
+                        "Wait until it is done, or end it; then run the same command again"
+                    ) from None
+                print(f"{doing}: {holder} is at it already: waiting for it", flush=True)
+                _lock(file.fileno(), waits)
             # Its last holder may have removed it in between, and others lock a new one.
             if os.fstat(file.fileno()).st_nlink:
                 closing.pop_all()
                 return file
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, waits: bool = False) -> bool:
     """Lock a file, until it is closed; False where the file system knows no locks.
 
     Raises
     ------
     BlockingIOError
-        If another process has locked it.
+        If another process has locked it, and this one does not wait.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise

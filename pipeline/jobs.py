@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pipeline import records
+from pipeline.config.datasets import Dataset
 from pipeline.config.experiment import Experiment
 from pipeline.config.fields import nearest
 from pipeline.digest import code_digest
@@ -57,6 +58,24 @@ def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:
         if names[name] not in known[name]:
             raise UserError(f"unknown {name} {names[name]!r}; {nearest(names[name], known[name])}")
     return _SETTINGS[verb](experiment, **names)
+
+
+def check(verb: str, values: Any) -> None:
+    """Refuse settings that no job of the verb has.
+
+    Raises
+    ------
+    ValueError
+        Naming what is missing and what is unknown of them.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"not an object but {values!r}")
+    known = {*_KEYS[verb], *(_source_keys(values) if verb == "pack" else ())}
+    faults = {"missing": known - values.keys(), "unknown": values.keys() - known}
+    if any(faults.values()):
+        raise ValueError(
+            "; ".join(f"{what}: {', '.join(sorted(some))}" for what, some in faults.items() if some)
+        )
 
 
 def dumps(values: Settings) -> str:
@@ -282,6 +301,36 @@ _SETTINGS: dict[str, Callable[..., Settings]] = {
     "claims": _claims,
     "page": _page,
 }
+
+# The names of the settings of each verb, by which those of another are told from them.
+_MODEL = ("scale", "dataset", "stands_for", "run", "seed")
+_READER = ("scale", "roles", "n_way", "n_shots", "seeds", "records", "strict")
+_KEYS: dict[str, tuple[str, ...]] = {
+    # And what its source of images needs.
+    "pack": ("dataset", "source"),
+    "contact_sheets": ("dataset",),
+    "train": (*_MODEL, "backbone", "algorithm"),
+    "embed": (*_MODEL, "backbone", "normalise", "images_per_class"),
+    "evaluate": (*_MODEL, "episodes", "heads"),
+    "adapt": (*_MODEL, "backbone", "normalise", "episodes", "adaptations"),
+    "measure": (*_MODEL, "n_pairs", "measurement_seed"),
+    "compare": (*_MODEL, "twins", "n_folds"),
+    "project": (*_MODEL, "n_classes", "n_images", "n_fit", "n_draws", "projection_seed"),
+    "simulate": ("scale", "simulation", "options"),
+    "table": ("table", *_READER),
+    "figure": ("figure", *_READER),
+    "claims": _READER,
+    "page": ("tables", "figures", *_READER),
+}
+
+
+def _source_keys(values: Settings) -> set[str]:
+    """Those by which the source of a data set is configured; none if there is no such source."""
+    for model in get_args(get_args(Dataset)[0]):
+        fields: Mapping[str, Any] = model.model_fields
+        if values.get("source") in get_args(fields["source"].annotation):
+            return fields.keys() - {"path"}
+    return set()
 
 
 def _identity(experiment: Experiment, dataset: str, run: str, seed: int | None) -> Settings:

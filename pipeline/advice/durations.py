@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from pipeline.advice.quantities import noun
 from pipeline.advice.workflow import Job, remembered
 
 
@@ -54,7 +55,8 @@ class Known:
         others = self.of_rule(job)
         if not others:
             return None
-        return Duration(median(one.seconds for one in others), f"as other {job.rule} jobs, median")
+        middle = median(one.seconds for one in others)
+        return Duration(middle, f"as the median of other {noun(job.rule)}")
 
     def of_rule(self, job: Job) -> list[Benchmark]:
         """What was measured of the jobs of a rule, of this scale if it was any."""

@@ -1,6 +1,8 @@
 """Durations and sizes as people write and read them."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
 from pipeline.errors import UserError
 
@@ -65,3 +67,12 @@ def noun(rule: str, n: int = 2) -> str:
     if rule in _WHOLE:
         return _WHOLE[rule]
     return _NOUNS.get(rule, rule) + ("s" if n != 1 else "")
+
+
+def counted(rules: Iterable[str]) -> str:
+    """How many jobs of each rule, most first; those of few in one number."""
+    most_first = sorted(Counter(rules).items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{n:,} {noun(rule, n)}" for rule, n in most_first[:4]]
+    if rest := sum(n for _, n in most_first[4:]):
+        shown.append(f"{rest:,} more")
+    return ", ".join(shown)

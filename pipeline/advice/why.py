@@ -1,14 +1,14 @@
 """Why a file is as it is: what moved since it was made, and what a run would do about it."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import config_files, jobs
 from pipeline.advice import durations
 from pipeline.advice.causes import ORDER, Cause, causes, date
-from pipeline.advice.quantities import duration, noun, plural
-from pipeline.advice.workflow import MEMORY, Job, options_of, pending, remembered
+from pipeline.advice.quantities import counted, duration, noun, plural
+from pipeline.advice.workflow import MEMORY, Job, options_of, overrides, pending, remembered
 from pipeline.errors import UserError
 
 # So many lines of what moved fit on a screen with the rest.
@@ -26,42 +26,43 @@ def why(target: str, scale: str | None = None, options: Sequence[str] = ()) -> s
     scale
         Of the target if that is a name; a file under results/ says it itself.
     options
-        For snakemake, such as the --configfile that the results were made with.
+        For snakemake, such as the --configfile that the results were made with. What they set
+        of the configuration counts as in the run itself.
 
     Raises
     ------
     UserError
         If no rule makes the file, or the configuration is not valid.
     """
-    file, scale = _file(target, scale)
-    run = pending([file], scale, options)
+    file, options = _file(target, scale, options)
+    run = pending([file], options)
     made = frozenset(output for job in run for output in job.outputs)
     lines = [_opening(file, run, made)]
     if run:
-        lines += ["", *_moved(file, run, made), "", *_would_do(file, run, scale, options)]
+        lines += ["", *_moved(file, run, made), "", *_would_do(file, run, options)]
     return "\n".join(lines)
 
 
-def _file(target: str, scale: str | None) -> tuple[str, str]:
-    """The file that is meant, and its scale."""
+def _file(target: str, scale: str | None, options: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The file that is meant, and the options of a run that makes it."""
     parts = Path(target).parts
     if parts[:1] == ("results",) and len(parts) > 2:
-        return str(Path(target)), parts[1]
-    known = config_files.load({"scale": scale} if scale else {}).scale
-    folder = f"results/{known}"
+        return str(Path(target)), options_of(parts[1], options)
+    options = options_of(scale, options)
+    folder = f"results/{config_files.load(overrides(options)).scale}"
     if target in jobs.TABLES:
-        return f"{folder}/tables/{target}.md", known
+        return f"{folder}/tables/{target}.md", options
     if target in jobs.FIGURES:
-        return f"{folder}/figures/{target}.png", known
+        return f"{folder}/figures/{target}.png", options
     names = {"claims": "claims.md", "report": "report.html"}
     if target in names:
-        return f"{folder}/{names[target]}", known
+        return f"{folder}/{names[target]}", options
     if len(parts) == 1 and not Path(target).exists():
         raise UserError(
             f"{target!r} is no file of the workflow. Name one, as {folder}/tables/table3.md, "
             f"or one of {', '.join({**names, **jobs.TABLES, **jobs.FIGURES})}"
         )
-    return str(Path(target)), known
+    return str(Path(target)), options
 
 
 def _opening(file: str, run: list[Job], made: frozenset[str]) -> str:
@@ -88,7 +89,10 @@ def _opening(file: str, run: list[Job], made: frozenset[str]) -> str:
         also = f" Of what it was made of, {_few(gone)} gone; it does not need it." if gone else ""
         return f"Nothing moved: {file} is as a run now would make it. It was made {when}.{also}"
     n = sum(one in made for one in own.inputs)
-    inputs = f"{n} of its {plural(len(own.inputs), 'input')} {'is' if n == 1 else 'are'}"
+    some = f"{n} of its {len(own.inputs)} inputs"
+    if n == len(own.inputs):
+        some = "its input" if n == 1 else f"all its {n} inputs"
+    inputs = f"{some} {'is' if n == 1 else 'are'}"
     if n and not causes(own, made):
         return f"{file}, made {when}, is stale because {inputs}."
     beside = f", and {inputs} stale" if n else ""
@@ -104,10 +108,10 @@ def _moved(file: str, run: list[Job], made: frozenset[str]) -> list[str]:
     ordered = sorted(found, key=lambda one: (ORDER.index(one.kind), -len(found[one]), one.text))
     texts = [_filled(one.text, found[one]) for one in ordered[:SHOWN]]
     width = min(70, max((len(text) for text in texts), default=0))
-    lines = ["What moved:"]
+    lines = ["What is to be made:" if {one.kind for one in ordered} == {"new"} else "What moved:"]
     for cause, text in zip(ordered[:SHOWN], texts, strict=True):
         of = found[cause]
-        rules = _counted(job.rule for job in of)
+        rules = counted(job.rule for job in of)
         lines.append(f"  {cause.kind:14}{text:{width}}  {rules}{_way(file, of, run)}")
     if len(ordered) > SHOWN:
         rest = ordered[SHOWN:]
@@ -120,17 +124,6 @@ def _filled(text: str, of: list[Job]) -> str:
     """The text of a cause with the run that it is about, or a star for several."""
     runs = {job.settings.get("run") for job in of}
     return text.replace("{run}", str(runs.pop()) if len(runs) == 1 else "*")
-
-
-def _counted(names: Iterable[str]) -> str:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name] = counts.get(name, 0) + 1
-    most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{n} {noun(name, n)}" for name, n in most_first[:4]]
-    if rest := sum(n for _, n in most_first[4:]):
-        shown.append(f"{rest} more")
-    return ", ".join(shown)
 
 
 def _way(file: str, of: list[Job], run: list[Job]) -> str:
@@ -153,23 +146,24 @@ def _way(file: str, of: list[Job], run: list[Job]) -> str:
     return ""
 
 
-def _would_do(file: str, run: list[Job], scale: str, options: Sequence[str]) -> list[str]:
+def _would_do(file: str, run: list[Job], options: Sequence[str]) -> list[str]:
     known = durations.Known()
-    command = shlex.join(["snakemake", "--cores", "all", file, *options_of(scale, options)])
+    command = shlex.join(["snakemake", "--cores", "all", file, *options])
     lines = [f"{command}\nwould do {plural(len(run), 'job')}:"]
-    total, unknown = 0.0, 0
+    total = 0.0
+    untimed: list[str] = []
     for rule in _in_order(run):
         of = [job for job in run if job.rule == rule]
         times = [known.of_job(job) for job in of]
         measured = [one for one in times if one]
         total += sum(one.seconds for one in measured)
-        unknown += len(of) - len(measured)
+        untimed += [rule] * (len(of) - len(measured))
         time = f"about {duration(sum(one.seconds for one in measured))}" if measured else ""
         sources = "; ".join(dict.fromkeys(one.source for one in measured)) or "never timed here"
         lines.append(f"  {len(of):4} {noun(rule, len(of)):16} {time:14} {sources}")
-    if unknown == len(run):
+    if len(untimed) == len(run):
         return [*lines, "How long that takes is not known: none of them was timed here before."]
-    besides = f", and {plural(unknown, 'job')} of unknown length" if unknown else ""
+    besides = f", not counting {counted(untimed)}, never timed here" if untimed else ""
     return [*lines, f"One after the other about {duration(total)}{besides}."]
 
 

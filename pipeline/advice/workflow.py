@@ -53,7 +53,7 @@ class Job:
         return next((next(words, None) for word in words if word == name), None)
 
 
-def pending(targets: Iterable[str], scale: str | None, options: Sequence[str] = ()) -> list[Job]:
+def pending(targets: Iterable[str], options: Sequence[str] = ()) -> list[Job]:
     """The jobs that a run for these targets would do; all of a scale if there are none.
 
     Raises
@@ -61,29 +61,72 @@ def pending(targets: Iterable[str], scale: str | None, options: Sequence[str] = 
     UserError
         With Snakemake's own last words, if it cannot tell.
     """
+    status, said = _ask("-m", "snakemake", *targets, "-n", "-p", *options)
+    if status:
+        raise UserError(f"snakemake cannot plan this:\n{_fault(said)}")
+    return _parse(said)
+
+
+def overrides(options: Sequence[str]) -> dict[str, Any]:
+    """What options of Snakemake set in the configuration, as it would hand it to the workflow.
+
+    Raises
+    ------
+    UserError
+        If Snakemake does not understand them.
+    """
+    status, said = _ask("-c", _OVERRIDES, *options)
+    *_, last = said.strip().splitlines() or [""]
+    try:
+        return dict(json.loads("" if status else last))
+    except ValueError:
+        raise UserError(f"snakemake does not understand its options: {last}") from None
+
+
+# Its own functions read --config, --configfile and the profile, so that no other reading differs.
+_OVERRIDES = """
+import json, sys
+from snakemake.cli import parse_args, parse_config
+from snakemake.settings.types import ConfigSettings
+sys.argv[0] = "snakemake"
+_, given = parse_args(sys.argv[1:])
+settings = ConfigSettings(config=parse_config(given.config), configfiles=given.configfile)
+print(json.dumps(settings.overwrite_config))
+"""
+
+
+def _ask(*arguments: str) -> tuple[int, str]:
+    """Run Python; its exit status and all that it says."""
     # A run above this one may have handed down its digests.
     environment = {name: value for name, value in os.environ.items() if name != FROZEN}
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *targets, "-n", "-p", *options_of(scale, options)],
+        [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise UserError(f"snakemake cannot plan this:\n{_fault(done.stdout)}")
-    return _parse(done.stdout)
+    return done.returncode, done.stdout
 
 
 def options_of(scale: str | None, options: Sequence[str]) -> list[str]:
     """The options of a run at this scale, besides the user's own."""
+    words = list(options)
     if scale is None:
-        return [*options]
-    if "--config" not in options:
-        return ["--config", f"scale={scale}", *options]
-    index = options.index("--config") + 1
-    return [*options[:index], f"scale={scale}", *options[index:]]
+        return words
+    # The values of --config may stand in its own word; of several --config the last alone counts.
+    for place in reversed(range(len(words))):
+        name, _, first = words[place].partition("=")
+        if name in ("--config", "-C"):
+            return [
+                *words[:place],
+                name,
+                f"scale={scale}",
+                *filter(None, [first]),
+                *words[place + 1 :],
+            ]
+    return [*words, "--config", f"scale={scale}"]
 
 
 def _fault(output: str) -> str:

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from pipeline import records
-from pipeline.analysis.embedding import Features
+from pipeline.analysis.features import Features
 from pipeline.data.episodes import sample
 from pipeline.errors import UserError
 from pipeline.machine import describe, send
@@ -43,7 +44,8 @@ def measure(
     source = Features(features, settings)
     values: dict[str, Any] = {}
     for split in ("base", "novel"):
-        embedded, labels = source.split(split)
+        mapped, labels = source.split(split)
+        embedded = from_dlpack(mapped)
         pairs = class_pairs(labels, settings["n_pairs"], settings["measurement_seed"], split)
         per_pair = pairwise(embedded, pairs, device)
         counts = np.bincount(labels)

@@ -1,4 +1,4 @@
-"""The features of one model, computed once and read by every analysis."""
+"""The features of one model, computed once."""
 
 import time
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import records
+from pipeline.analysis.features import paths
 from pipeline.analysis.model import Weights
 from pipeline.data.augmentation import Normalisation
 from pipeline.data.packed import Packed
@@ -40,8 +41,9 @@ def embed(
     for split, images_per_class in settings["images_per_class"].items():
         chosen = first_of_each_class(packed.labels(split), images_per_class)
         images = torch.from_numpy(packed.images(split)[chosen]).to(device)
+        features_file, labels_file = paths(out, split)
         # Not through a memory map: there, a full disk kills the process instead of raising.
-        with replacing(out / f"{split}.npy") as temporary, temporary.open("wb") as file:
+        with replacing(features_file) as temporary, temporary.open("wb") as file:
             for batch in embedding.embed(
                 backbone, images, Normalisation.of(passport, settings["normalise"])
             ):
@@ -55,9 +57,9 @@ def embed(
                     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(batch.cpu().numpy().astype("<f4").tobytes())
-        with replacing(out / f"{split}_labels.npy") as temporary:
+        with replacing(labels_file) as temporary:
             np.save(temporary, packed.labels(split)[chosen])
-        for path in (out / f"{split}.npy", out / f"{split}_labels.npy"):
+        for path in (features_file, labels_file):
             checksums[path.name] = sha256(path)
     records.write(
         out / "record.json",
@@ -76,35 +78,3 @@ def first_of_each_class(labels: NDArray[np.int64], n: int | None) -> NDArray[np.
     if n is None:
         return np.arange(len(labels))
     return np.concatenate([np.flatnonzero(labels == one)[:n] for one in np.unique(labels)])
-
-
-class Features:
-    """The features of one model, opened for reading.
-
-    ``settings`` are those of a job about this model alone: its scale, data set, run and seed
-    must be the features' own.
-    """
-
-    def __init__(self, folder: Path, settings: dict[str, Any] | None = None) -> None:
-        self.folder = folder
-        self.record = records.read(folder / "record.json", "features")
-        if settings is not None:
-            records.require_same(folder, self.record, settings)
-
-    def split(self, name: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """Features (image, feature) float32, mapped from disk, and labels (image,).
-
-        Both files are read whole, to be compared with the checksums in the record.
-        """
-        try:
-            for path in (self.folder / f"{name}.npy", self.folder / f"{name}_labels.npy"):
-                records.verify(path, self.record)
-            # A private map: torch takes no array that cannot be written to.
-            features = np.load(self.folder / f"{name}.npy", mmap_mode="c")
-            labels = np.load(self.folder / f"{name}_labels.npy")
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(
-                f"cannot read the features of {name} in {self.folder}: {error}; "
-                "delete the folder and run snakemake again"
-            ) from None
-        return torch.from_numpy(features), labels

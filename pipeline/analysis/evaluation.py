@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.dlpack import from_dlpack
 
 from pipeline import records
-from pipeline.analysis.embedding import Features
+from pipeline.analysis.features import Features
 from pipeline.data.episodes import sample, stream
 from pipeline.heads.scoring import Head, correct, gram
 from pipeline.machine import describe
@@ -27,7 +28,7 @@ def evaluate(
     started = time.monotonic()
     source = Features(features, settings)
     embedded, labels = source.split("novel")
-    products = gram(embedded.to(device))
+    products = gram(from_dlpack(embedded).to(device))
     heads: dict[str, Head] = {
         head["name"]: partial(find("heads", head["name"], "logits"), **head["options"])
         for head in settings["heads"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh
 
 from pipeline import records
+from pipeline.analysis.features import Features
 from pipeline.errors import UserError
 from pipeline.streams import generator
 
@@ -40,9 +41,8 @@ def project(settings: dict[str, Any], code: str, features: Path, out: Path) -> N
         different images are all alike.
     """
     started = time.monotonic()
-    source = records.read(features / "record.json", "features")
-    records.require_same(features, source, settings)
-    embedded, labels = _novel(features, source)
+    source = Features(features, settings)
+    embedded, labels = source.split("novel")
     n_fit = _images_to_fit(labels, settings)
     drawn = list(draws(labels, settings, n_fit))
     panels: dict[str, list[Float[np.ndarray, "class image 2"]]] = {"held_out": [], "in_sample": []}
@@ -62,7 +62,7 @@ def project(settings: dict[str, Any], code: str, features: Path, out: Path) -> N
         "projection",
         settings,
         code=code,
-        sources=source.sources,
+        sources=source.record.sources,
         device="cpu",
         wall_s=time.monotonic() - started,
         values={
@@ -212,19 +212,3 @@ def _images_to_fit(labels: NDArray[np.int64], settings: dict[str, Any]) -> int:
             f"has {counts.min()}; {change}"
         )
     return int(min(n_fit, counts.min() - n_images))
-
-
-def _novel(folder: Path, source: records.Record) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features (image, feature), mapped from disk, and labels (image,) of novel classes."""
-    try:
-        for name in ("novel.npy", "novel_labels.npy"):
-            records.verify(folder / name, source)
-        features = np.load(folder / "novel.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / "novel_labels.npy", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"cannot read the features of novel in {folder}: {error}; "
-            "delete the folder and run snakemake again"
-        ) from None
-    # Chosen rows are then plain arrays, in memory.
-    return features.view(np.ndarray), labels

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import records
 from pipeline.analysis.cka import Centred, similarities, stratified_folds
-from pipeline.analysis.embedding import Features
+from pipeline.analysis.features import Features, paths
 from pipeline.errors import UserError
 from pipeline.machine import describe
 
@@ -122,7 +122,8 @@ def _compare_split(
     device: torch.device,
 ) -> dict[str, Any]:
     folders = [source.folder for source in sources.values()]
-    labels = [_load(source, f"{split}_labels.npy") for source in sources.values()]
+    arrays = [source.split(split) for source in sources.values()]
+    labels = [own for _, own in arrays]
     for folder, own in zip(folders, labels, strict=True):
         if not np.array_equal(own, labels[0]):
             raise UserError(
@@ -136,7 +137,10 @@ def _compare_split(
             f"to a fold, at least {LEAST_IMAGES} are needed; lower n_folds or embed more images"
         )
     found = similarities(
-        [_open(source, f"{split}.npy", len(labels[0]), device) for source in sources.values()],
+        [
+            _centred(features, paths(folder, split)[0], device)
+            for folder, (features, _) in zip(folders, arrays, strict=True)
+        ],
         folds,
     )
     every = torch.cat([found.debiased[None], found.by_fold])
@@ -165,29 +169,10 @@ def _compare_split(
     }
 
 
-def _open(source: Features, name: str, n_images: int, device: torch.device) -> Centred:
-    path, features = source.folder / name, _load(source, name)
-    if features.ndim != 2 or len(features) != n_images:
-        raise UserError(
-            f"{path} has shape {features.shape}, needed is ({n_images}, features); "
-            "delete the folder and run snakemake again"
-        )
+def _centred(features: NDArray[np.float32], path: Path, device: torch.device) -> Centred:
     centred = Centred(features, device)
     if not centred.finite:
         raise UserError(
             f"{path}: features are not finite; delete the folder and run snakemake again"
         )
     return centred
-
-
-def _load(source: Features, name: str) -> NDArray[Any]:
-    """An array as a memory map, once it is compared with its checksum in the record."""
-    path = source.folder / name
-    try:
-        records.verify(path, source.record)
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}; delete the folder and run snakemake again"
-        ) from None
-    return array

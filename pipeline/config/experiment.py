@@ -86,7 +86,8 @@ class Experiment(Strict):
     strict: bool = Field(
         False,
         strict=True,
-        description="Whether a table, figure or claim that lacks a result is an error.",
+        description="Whether a record that the configuration asks for and that is missing is an "
+        "error where it would be shown.",
     )
 
     @model_validator(mode="after")

@@ -1,10 +1,7 @@
 """Downloads: each data set from the first mirror that gives it whole, and in place only then."""
 
-import errno
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.data.inspection import RefusedError, check_room, find_fault
@@ -12,7 +9,7 @@ from pipeline.data.mirrors import Downloads, Mirror
 from pipeline.data.mirrors import of_dataset as of_dataset
 from pipeline.data.transfer import download
 from pipeline.errors import UserError
-from pipeline.files import disk_faults, move
+from pipeline.files import alone, disk_faults, move
 
 
 def fetch(downloads: Downloads, destination: Path, pause_s: float = 1.0) -> Path:
@@ -34,7 +31,7 @@ def fetch(downloads: Downloads, destination: Path, pause_s: float = 1.0) -> Path
     with disk_faults(place, downloads.mirrors[0].size):
         if _is_present(downloads, place):
             return place
-        with _alone(parts.with_name(f"{parts.name}.lock"), place):
+        with alone(parts.with_name(f"{parts.name}.lock"), f"downloading {place}", waits=True):
             if not _is_present(downloads, place):
                 _bring(downloads, place, parts, pause_s)
     return place
@@ -148,21 +145,3 @@ def _find_fault(mirror: Mirror, place: Path) -> str | None:
         if fault := find_fault(place / file.name, file):
             return f"{file.name}: {fault}"
     return None
-
-
-@contextmanager
-def _alone(lock: Path, place: Path) -> Iterator[None]:
-    """Let one process at a time go on; the system opens the lock of one that died."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    # The empty file stays: were it removed, two processes could hold locks on two files.
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process downloads {place}: waiting for it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
-                raise
-            print(f"{lock.parent} knows no locks: start no second download there", flush=True)
-        yield

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from pipeline import records
-from pipeline.errors import UserError
 from pipeline.files import replacing, write_json, write_text
 from pipeline.report.results import Results
 from pipeline.report.table import PAPER_NAMES, Section
@@ -102,15 +101,9 @@ def write(
     """Draw a figure as ``<prefix>.png``, ``.pdf``, ``.svg``; what is plotted goes to ``.csv``.
 
     What it says goes to ``.json``, for the page. The same records give the same bytes.
-
-    Raises
-    ------
-    UserError
-        If a record is missing and the settings are strict.
     """
     with _style():
         figure = draw(results, settings)
-        complete(figure, results, settings)
         _label(figure, settings["scale"])
         # One layout, for all files.
         figure.drawing.draw_without_rendering()
@@ -121,21 +114,6 @@ def write(
                 figure.drawing.savefig(temporary, metadata=metadata | title)
     write_text(prefix.with_suffix(".csv"), figure.plotted.to_csv(index=False, lineterminator="\n"))
     write_json(prefix.with_suffix(".json"), as_json(figure, settings["scale"]))
-
-
-def complete(figure: Figure, results: Results, settings: Mapping[str, Any]) -> None:
-    """Refuse a figure that lacks a record, where the settings are strict.
-
-    Raises
-    ------
-    UserError
-        Naming what is missing.
-    """
-    if settings["strict"] and figure.pending:
-        raise UserError(
-            f"{figure.id} is pending; run what is missing in {results.folder}, or leave out "
-            "--strict\n" + "\n".join(f"  no {what}" for what in figure.missing)
-        )
 
 
 def as_json(figure: Figure, scale: str) -> dict[str, Any]:

@@ -20,38 +20,37 @@ from pipeline.report.table import PAPER_NAMES, Section
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def write(settings: Mapping[str, Any], results: Path, data: Path) -> None:
-    """Write ``report.html`` and ``paper.tex`` into ``results``, the folder of a scale.
+def write(results: Results, settings: Mapping[str, Any], data: Path) -> None:
+    """Write ``report.html`` and ``paper.tex`` into the folder of the results.
 
     ``data`` holds the packed data sets. What is not there is shown as pending.
 
     Raises
     ------
     UserError
-        If a record or another file is not whole, or of another scale.
+        If a file that another step of the report wrote is not whole.
     """
-    chapters = contents.chapters(settings)
-    write_text(results / "report.html", html(settings, chapters, results, data))
-    write_text(results / "paper.tex", paper.document(settings["scale"], chapters, results))
+    chapters, folder = contents.chapters(settings), results.folder
+    write_text(folder / "report.html", html(results, settings, chapters, data))
+    write_text(folder / "paper.tex", paper.document(settings["scale"], chapters, folder))
 
 
 def html(
-    settings: Mapping[str, Any], chapters: Mapping[str, list[Part]], results: Path, data: Path
+    results: Results, settings: Mapping[str, Any], chapters: Mapping[str, list[Part]], data: Path
 ) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(_content(settings, chapters, results, data)).strip() + "\n"
+    return template.render(_content(results, settings, chapters, data)).strip() + "\n"
 
 
 def _content(
-    settings: Mapping[str, Any], chapters: Mapping[str, list[Part]], results: Path, data: Path
+    results: Results, settings: Mapping[str, Any], chapters: Mapping[str, list[Part]], data: Path
 ) -> Values:
     scale = settings["scale"]
-    found = Results(results, settings)
     tables = {
-        part: parts.load(results / part.folder / f"{part.id}.json")
+        part: parts.load(results.folder / part.folder / f"{part.id}.json")
         for chapter in chapters.values()
         for part in chapter
         if part.folder == "tables"
@@ -62,19 +61,19 @@ def _content(
         if table
         for cell in parts.cells_of(table)
     }
-    scorecard = parts.scorecard(results, addresses)
+    scorecard = parts.scorecard(results.folder, addresses)
     compared = _compared(scorecard["claims"] if scorecard else [])
-    records = _records(found, settings)
+    records = _records(results, settings)
     return {
         "scale": scale,
-        "facts": _facts(settings, records, found),
+        "facts": _facts(settings, records, results),
         "stand_ins": _stand_ins(settings),
         "scorecard": scorecard,
         "chapters": {
             title: [
                 parts.table(part, tables[part], scale, compared)
                 if part.folder == "tables"
-                else parts.figure(part, results, scale)
+                else parts.figure(part, results.folder, scale)
                 for part in chapter
             ]
             for title, chapter in chapters.items()
@@ -83,10 +82,10 @@ def _content(
             provenance.data_name(dataset, role): parts.data_set(data / dataset)
             for role, dataset in settings["roles"].items()
         },
-        "ledger": [_deviation(row, found, settings) for row in ledger.ledger()],
+        "ledger": [_deviation(row, results, settings) for row in ledger.ledger()],
         "records": records,
         "places": {entry["place"] for entries in records.values() for entry in entries},
-        "missing": found.missing,
+        "missing": results.missing,
         "again": provenance.command(scale, "<file>"),
     }
 
@@ -101,10 +100,10 @@ def _compared(claims: list[Values]) -> dict[str, list[Values]]:
     return found
 
 
-def _records(found: Results, settings: Mapping[str, Any]) -> dict[str, list[Values]]:
+def _records(results: Results, settings: Mapping[str, Any]) -> dict[str, list[Values]]:
     """Every record that was read, by what it is."""
     of_kind: dict[Kind, list[tuple[str, Record]]] = {
-        kind: list(found.all_of(kind)) for kind in settings["records"]
+        kind: list(results.all_of(kind)) for kind in settings["records"]
     }
     trainings = [place for place, _ in of_kind.get("training", [])]
     return {
@@ -117,7 +116,7 @@ def _records(found: Results, settings: Mapping[str, Any]) -> dict[str, list[Valu
 
 
 def _facts(
-    settings: Mapping[str, Any], records: Mapping[str, list[Values]], found: Results
+    settings: Mapping[str, Any], records: Mapping[str, list[Values]], results: Results
 ) -> dict[str, str]:
     """What holds for all that the page shows."""
     data = [Section(role, settings["roles"].get(role), []).heading for role in PAPER_NAMES]
@@ -127,7 +126,7 @@ def _facts(
         "Episodes": f"{settings['n_way']}-way, "
         + " and ".join(f"{n_shot}-shot" for n_shot in settings["n_shots"]),
         "Seeds": str(settings["seeds"]),
-        "Records": f"{n_records} read, {len(found.missing)} pending",
+        "Records": f"{n_records} read, {len(results.missing)} pending",
     }
 
 
@@ -135,8 +134,8 @@ def _stand_ins(settings: Mapping[str, Any]) -> list[str]:
     return sorted({dataset for role, dataset in settings["roles"].items() if dataset != role})
 
 
-def _deviation(row: ledger.Deviation, found: Results, settings: Mapping[str, Any]) -> Values:
-    effects = list(ledger.effects(row, found, settings))
+def _deviation(row: ledger.Deviation, results: Results, settings: Mapping[str, Any]) -> Values:
+    effects = list(ledger.effects(row, results, settings))
     sources = [place for one in effects for side in (one.here, one.other) for place in side.sources]
     return {
         "question": row.question,

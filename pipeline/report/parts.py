@@ -62,7 +62,7 @@ def scorecard(results: Path, addresses: set[str]) -> Values | None:
             "number": number,
             "sign": VERDICTS[claim["verdict"]],
             "findings": [
-                finding | {"cells": _cells(finding["cells"], addresses), "state": _state(finding)}
+                finding | {"cells": _cells(finding["cells"], addresses)}
                 for finding in claim["findings"]
             ],
         }
@@ -76,12 +76,6 @@ def scorecard(results: Path, addresses: set[str]) -> Values | None:
 def _cells(cells: Iterable[tuple[str, str]], addresses: set[str]) -> list[Values]:
     places = [f"{table}/{address}" for table, address in cells]
     return [{"name": place, "link": place if place in addresses else None} for place in places]
-
-
-def _state(finding: Values) -> str:
-    if finding["effect"] is None:
-        return "pending"
-    return {True: "for it", False: "against it", None: "open"}[finding["supports"]]
 
 
 def cells_of(content: Values) -> list[Values]:

@@ -1,6 +1,6 @@
 """A table as Markdown, LaTeX, CSV, and as JSON for the page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from tabulate import tabulate
 from pipeline.analysis.statistics import Estimate
 from pipeline.files import write_json, write_text
 from pipeline.report.results import Results
-from pipeline.report.table import MARKS, Cell, Published, Section, Table, complete, variants
+from pipeline.report.table import MARKS, Cell, Published, Section, Table, variants
 from pipeline.report.tex import escaped, fitted
 
 PENDING = "pending"
@@ -19,15 +19,8 @@ PENDING = "pending"
 LONG = 45
 
 
-def write(table: Table, results: Results, settings: Mapping[str, Any], prefix: Path) -> None:
-    """Write ``<prefix>.md`` and ``.tex`` to be read, ``.csv`` in full, ``.json`` for the page.
-
-    Raises
-    ------
-    UserError
-        If a cell is pending and the settings are strict.
-    """
-    complete(table, results, settings)
+def write(table: Table, results: Results, prefix: Path) -> None:
+    """Write ``<prefix>.md`` and ``.tex`` to be read, ``.csv`` in full, ``.json`` for the page."""
     layout = Layout(table, variants(results, table))
     write_text(prefix.with_suffix(".md"), markdown(layout))
     write_text(prefix.with_suffix(".tex"), latex(layout))

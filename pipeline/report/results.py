@@ -78,16 +78,24 @@ class Measured:
 class Results:
     """The records below a folder ``results/<scale>`` that the settings of a job name.
 
-    A record that is not there is missing, which leaves its numbers out.
+    ``read(path, kind)`` reads one; several results may share one that remembers what it read.
+
+    A record that is not there is missing, which leaves its numbers out or, where the settings are
+    strict, is an error. What the configuration does not ask for is no record of the settings.
 
     Raises
     ------
     UserError
-        If a record is of another scale or in the place of another, or two of one data set are
-        not of the same images or episodes.
+        If a record is of another scale or in the place of another, two of one data set are not of
+        the same images or episodes, or one is missing where none may be.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        read: Callable[[Path, records.Kind], records.Record] = records.read,
+    ) -> None:
         if not folder.is_dir():
             raise UserError(f"there is no {folder}; correct --results, or let snakemake make it")
         self.folder = folder
@@ -101,7 +109,7 @@ class Results:
                 if not (folder / place).exists():
                     self.missing.append(place)
                     continue
-                record = records.read(folder / place, kind)
+                record = read(folder / place, kind)
                 if record.scale != settings["scale"]:
                     raise UserError(
                         f"{folder / place} was made at scale {record.scale!r}, this is of "
@@ -119,6 +127,12 @@ class Results:
                     )
                 seeds = self._found.setdefault((kind, record.dataset or "", subject), {})
                 seeds[record.seed or 0] = (place, record)
+        if settings["strict"] and self.missing:
+            raise UserError(
+                f"records that the configuration asks for are missing, {len(self.missing)} in all; "
+                "let snakemake make them, or leave out --strict\n"
+                + "\n".join(f"  no {folder / place}" for place in self.missing)
+            )
 
     def _check(
         self,

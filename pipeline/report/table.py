@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.analysis.statistics import Estimate
-from pipeline.errors import UserError
 from pipeline.report.results import Measured, Results
 
 PAPER_NAMES = {"cifar_fs": "CIFAR-FS", "mini_imagenet": "mini-ImageNet"}
@@ -134,7 +133,8 @@ class Section:
     @property
     def short(self) -> str:
         """The heading in a few words, where other words say what generated images are."""
-        return ", ".join(filter(None, [self.dataset or PAPER_NAMES[self.role], self.part]))
+        data = self.dataset if self.is_stand_in else PAPER_NAMES[self.role]
+        return ", ".join(filter(None, [data, self.part]))
 
     @property
     def is_stand_in(self) -> bool:
@@ -229,26 +229,3 @@ def variants(results: Results, table: Table) -> list[str]:
         for dataset in sorted(datasets)
         if (found := results.images(dataset))
     ]
-
-
-def complete(table: Table, results: Results, settings: Mapping[str, Any]) -> None:
-    """Refuse a table that lacks a number, where the settings are strict.
-
-    Raises
-    ------
-    UserError
-        Naming what is missing.
-    """
-    pending = [
-        section.address(cell)
-        for section in table.sections
-        for cell in section.cells
-        if not cell.measured
-    ]
-    if settings["strict"] and pending:
-        missing = [f"  no {results.folder / place}" for place in results.missing]
-        raise UserError(
-            f"{table.id}: {len(pending)} cells are pending, {', '.join(pending[:5])}"
-            f"{' and others' if len(pending) > 5 else ''}; run what is missing, or leave out "
-            "--strict\n" + "\n".join(missing)
-        )

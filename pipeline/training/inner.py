@@ -22,6 +22,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.training.batch_norm import normalise
+from pipeline.training.convolution import convolve
+from pipeline.training.pooling import max_pool
 
 Vector = Float[Tensor, " parameter"]
 # One set of parameters, or one gradient, for each episode.
@@ -63,14 +65,24 @@ class Network:
         self._parts = nn.Sequential(OrderedDict(backbone=backbone, head=head))
         self._module = copy.deepcopy(self._parts).eval().requires_grad_(False)
         norms = set()
-        for place, module in self._module.named_modules():
+        # A container comes after what it contains.
+        for place, module in reversed(list(self._module.named_modules())):
+            own: Callable[[Tensor], Tensor] = module.forward
             if isinstance(module, _BatchNorm):
                 norms |= {f"{place}.{name}" for name, _ in module.named_parameters()}
                 if not running:
                     own = partial(normalise, module, twice=twice)
-                    module.forward = own  # type: ignore[method-assign]
+            elif isinstance(module, nn.Conv2d) and twice:
+                own = partial(convolve, module)
+            elif isinstance(module, nn.MaxPool2d) and twice:
+                own = partial(max_pool, module)
+            elif type(module) is nn.Sequential:
+                own = partial(_in_turn, [layer.forward for layer in module])
+            module.forward = own
         self.shapes = {name: value.shape for name, value in self._module.named_parameters()}
         self._sizes = [prod(shape) for shape in self.shapes.values()]
+        # As the vector holds them.
+        self._held = [(*shape[:1], *shape[2:], *shape[1:2]) for shape in self.shapes.values()]
         # 1 for the parameters of batch norm, 0 for all others.
         self.of_norms: Vector = torch.cat(
             [
@@ -96,11 +108,13 @@ class Network:
     def parts(self, vectors: Float[Tensor, "*episode parameter"]) -> Parts:
         """The parameters by name, each (*episode, *its own shape)."""
         leading = vectors.shape[:-1]
+        first = len(leading) + 1
+        parts = zip(self.shapes, vectors.split_with_sizes(self._sizes, -1), self._held, strict=True)
         return {
-            name: part.view(*leading, *shape)
-            for (name, shape), part in zip(
-                self.shapes.items(), torch.split(vectors, self._sizes, -1), strict=True
-            )
+            name: part.view(*leading, *held).movedim(-1, first)
+            if len(held) > 2
+            else part.view(*leading, *held)
+            for name, part, held in parts
         }
 
     def logits(self, parameters: Vector | Parts, images: Tensor) -> Tensor:
@@ -127,6 +141,13 @@ class Network:
         optimizer.step()
 
 
+def _in_turn(layers: list[Callable[[Tensor], Tensor]], values: Tensor) -> Tensor:
+    """As ``nn.Sequential``, without the calls of modules, which take longer than small layers."""
+    for layer in layers:
+        values = layer(values)
+    return values
+
+
 def new_head(n_features: int, n_way: int) -> nn.Linear:
     """A linear head that starts as in the paper's MAML code."""
     head = nn.Linear(n_features, n_way)
@@ -135,9 +156,18 @@ def new_head(n_features: int, n_way: int) -> nn.Linear:
     return head
 
 
-def joined(parts: Iterable[Tensor]) -> Vector:
-    """The vector that has these parts."""
-    return torch.cat([part.reshape(-1) for part in parts])
+def joined(parts: Iterable[Tensor], leading: int = 0) -> Float[Tensor, "*episode parameter"]:
+    """The vectors that have these parts, behind as many leading dimensions.
+
+    They hold filters with their input channels last, as convolutions on a CPU like them.
+    """
+    return torch.cat(
+        [
+            (part.movedim(leading + 1, -1) if part.ndim > leading + 2 else part).flatten(leading)
+            for part in parts
+        ],
+        -1,
+    )
 
 
 def autograd(
@@ -147,7 +177,7 @@ def autograd(
     nested = parameters.requires_grad
     parts = network.parts(parameters)
     if not nested:
-        parts = {name: part.detach().requires_grad_() for name, part in parts.items()}
+        parts = {name: part.requires_grad_() for name, part in parts.items()}
     value = loss(parts)
     # By the parts and not by the vector, which would be a node of the graph for each part.
     slopes = torch.autograd.grad(value, list(parts.values()), create_graph=nested)
@@ -251,10 +281,10 @@ def adam(
         seen = seen + torch.arange(len(slopes), device=slopes.device)
         handed = [squares]
         for slope in slopes:
-            handed.append(torch.addcmul(BETA2 * handed[-1], slope, slope, value=1 - BETA2))
+            handed.append((BETA2 * handed[-1]).addcmul_(slope, slope, value=1 - BETA2))
         each, squares = torch.stack(handed[1:]), handed[-1]
     else:
-        each = squares = torch.addcmul(BETA2 * squares, slopes, slopes, value=1 - BETA2)
+        each = squares = (BETA2 * squares).addcmul_(slopes, slopes, value=1 - BETA2)
     corrections = (1 - BETA2 ** seen.double()).to(slopes.dtype).view(-1, 1)
     deviations = (each / corrections).sqrt_().add_(EPSILON)
     return torch.addcdiv(parameters, slopes, deviations, value=-lr), squares

@@ -18,7 +18,7 @@ from pipeline.data.augmentation import Augmentation, Normalisation
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
 from pipeline.files import alone, replacing, write_json
-from pipeline.machine import describe, memory_faults
+from pipeline.machine import describe
 from pipeline.models.embedding import build
 from pipeline.plugins import find
 from pipeline.progress import Steps, say
@@ -28,8 +28,6 @@ from pipeline.training.state import Progress, StateFile, load_optimizer, optimiz
 
 LOGGED = 50  # times a run
 CHECKPOINT_S = 120.0
-# What a step's memory grows with.
-HEAVY = ("batch_size", "meta_batch", "n_query", "n_shot", "inner_steps")
 
 
 class Interrupted(Exception):
@@ -50,13 +48,12 @@ def train(
     Interrupted
         After SIGTERM, SIGINT or SIGUSR1, once the state is saved.
     UserError
-        If the loss is no longer a number, memory or disk do not suffice, or another process
-        trains the same run.
+        If the loss is no longer a number, the disk does not suffice, or another process trains
+        the same run.
     """
     packed = Packed.open(data)
     title = f"{settings['dataset']} {settings['run']} seed {settings['seed']}"
-    heavy = {name: value for name, value in settings["algorithm"].items() if name in HEAVY}
-    with alone(state / "lock", title), memory_faults(title, device, heavy):
+    with alone(state / "lock", title):
         _train(settings, code, packed, out, state, device, title)
 
 
@@ -74,7 +71,8 @@ def _train(
     keeps_best = settings["algorithm"]["selection"] == "best"
     file = StateFile(state / "state.safetensors", _basis(settings, code, packed, device))
     progress, best = _restore(algorithm, file)
-    finite = partial(_finite, title=title, algorithm=algorithm, report=state / "diverged.json")
+    report = state / "diverged.json"
+    finite = partial(_finite, title=title, algorithm=algorithm, report=report)
     # Not by the clock on the wall, which may be set.
     began = time.monotonic() - progress.elapsed_s
     saved = time.monotonic()
@@ -113,6 +111,7 @@ def _train(
                 raise Interrupted(f"{title}: stopped at step {progress.step}, state is saved")
     _write(settings, code, packed, algorithm, best, progress, out, device)
     file.remove()
+    report.unlink(missing_ok=True)
 
 
 def start(settings: dict[str, Any], packed: Packed, device: torch.device) -> Algorithm:

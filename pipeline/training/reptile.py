@@ -24,6 +24,7 @@ from pipeline.training.inner import (
     Vectors,
     adam,
     gradients,
+    joined,
     minibatches,
     new_head,
     runs_together,
@@ -167,7 +168,7 @@ class Training(Algorithm):
             else torch.zeros_like(value)
             for value in parts.values()
         ]
-        return torch.cat([each.flatten(1) for each in away], 1)
+        return joined(away, leading=1)
 
 
 def distance_to_mean(network: Network, parameters: Vectors) -> Float[Tensor, ""]:

@@ -87,19 +87,29 @@ class StateFile:
         return None
 
     def remove(self) -> None:
+        """Remove what a run that ended well has no use for, damaged states among it.
+
+        States of other configurations stay, all of them: each may be gone back to, which only
+        the user can tell.
+        """
         for path in self._places():
-            path.unlink(missing_ok=True)
+            for own in (path, _aside(path, "damaged")):
+                own.unlink(missing_ok=True)
 
     def _places(self) -> list[Path]:
         """Where states of this run may lie, the newest first."""
         own = _mark(self.basis)
         places = [self.path, self.earlier]
-        return places + [path.with_stem(f"{path.stem}.{own}") for path in places]
+        return places + [_aside(path, own) for path in places]
 
 
 def _set_aside(path: Path, mark: str) -> str:
     """Give a state another name, and return it."""
-    return path.replace(path.with_stem(f"{path.stem}.{mark}")).name
+    return path.replace(_aside(path, mark)).name
+
+
+def _aside(path: Path, mark: str) -> Path:
+    return path.with_stem(f"{path.stem}.{mark}")
 
 
 def _mark(basis: dict[str, Any]) -> str:

@@ -132,7 +132,7 @@ def test_a_disk_without_room_for_a_folder_is_named(
         message = refusal(folder, server.file("small", Answer(SMALL), size=9002))
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-    assert message.startswith("cannot write raw/tiny/archive, it needs 9002 bytes: No space left")
+    assert message.startswith("cannot write raw/.partial/tiny.lock: No space left on device.")
     assert server.requests == []
     outcome(
         "a disk that has space but no inode free",
@@ -146,9 +146,7 @@ def test_a_disk_that_cannot_be_written_is_named(
     file = server.file("small", Answer(SMALL), known_hash=SMALL_MD5, size=9002)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     message = refusal(disk, file)
-    assert message.startswith(
-        "cannot write raw/tiny/archive, it needs 9002 bytes: Read-only file system."
-    )
+    assert message.startswith("cannot write raw/.partial/tiny.lock: Read-only file system.")
     assert server.requests == []
     outcome("a read-only disk", f"refused, before any mirror is asked: {short(message)}")
 
@@ -252,7 +250,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(
 ) -> None:
     (tmp_path / "raw").touch()
     message = refusal(tmp_path, server.file("small", Answer(SMALL)))
-    assert re.match(r"cannot write raw/tiny/archive: (Not a directory|File exists)\.", message)
+    assert re.match(r"cannot write raw/.*tiny.lock: (Not a directory|File exists)\.", message)
     with pytest.raises(UserError, match=r"cannot write .*raw/record\.json: File exists"):
         write_text(tmp_path / "raw" / "record.json", "{}")
     assert (tmp_path / "raw").read_bytes() == b""
@@ -273,7 +271,7 @@ def test_a_file_system_without_locks_still_gets_its_file(
         get(tmp_path, server.file("small", Answer(SMALL), known_hash=SMALL_MD5)).read_bytes()
         == SMALL
     )
-    assert "knows no locks: start no second download there" in capsys.readouterr().out
+    assert "knows no locks: start this only once" in capsys.readouterr().out
     outcome(
         f"a file system without locks ({errno.errorcode[number]})",
         "taken, with a warning not to start two at once",

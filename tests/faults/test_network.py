@@ -508,8 +508,9 @@ def test_of_two_processes_one_downloads_and_one_waits(
         with start(file, tmp_path) as second:
             assert second.stdout is not None
             said = second.stdout.readline()
-            assert (
-                said == f"another process downloads {tmp_path}/raw/tiny/archive: waiting for it\n"
+            assert said == (
+                f"downloading {tmp_path}/raw/tiny/archive: process {first.pid} on "
+                f"{os.uname().nodename} is at it already: waiting for it\n"
             )
             server.release()
             assert first.wait(60) == second.wait(60) == 0
@@ -517,7 +518,7 @@ def test_of_two_processes_one_downloads_and_one_waits(
     assert left(tmp_path) == ["raw/tiny/archive"]
     outcome(
         "two processes at once",
-        "one downloads; the other says that it waits, and finds the file there",
+        "one downloads; the other says for whom it waits, and finds the file there",
     )
 
 

@@ -6,15 +6,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from pipeline.__main__ import main
+from pipeline.analysis import adaptation, clustering, embedding, evaluation, similarity
 from pipeline.analysis.model import Weights
+from pipeline.data import packing
 from pipeline.errors import UserError
 from pipeline.machine import prepare
 from pipeline.training import loop
 from pipeline.training.state import Progress, StateFile
+from tests.faults import every_verb
 from tests.faults.test_disk import mount, short
 from tests.faults.test_state import flipped
 from tests.robustness import Outcome
@@ -92,6 +98,54 @@ def test_a_read_only_disk_is_said(
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert_done(alone[stage], disk)
     outcome(f"{stage} on a read-only disk", f"refused: {short(message)}")
+
+
+LONG: dict[str, tuple[ModuleType, str]] = {
+    "pack": (packing, "pack"),
+    "train r2d2_ridge": (loop, "train"),
+    "embed r2d2_ridge": (embedding, "embed"),
+    "evaluate": (evaluation, "evaluate"),
+    "adapt": (adaptation, "adapt"),
+    "measure": (clustering, "measure"),
+    "compare": (similarity, "compare"),
+}
+
+
+@pytest.mark.parametrize("fault", ["a full disk", "a read-only disk"])
+@pytest.mark.parametrize("name", LONG)
+def test_where_a_result_cannot_be_written_no_work_is_begun(
+    name: str,
+    fault: str,
+    disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    outcome: Outcome,
+) -> None:
+    (tmp_path / "own.zip").touch()
+    monkeypatch.chdir(tmp_path)
+    arguments = every_verb.commands()[name]
+    verb, work = arguments[0], Mock()
+    folder = disk / "made"
+    place = folder if verb in {"pack", "train"} else folder / "r"
+    arguments[arguments.index("--out") + 1] = str(place)
+    monkeypatch.setattr(*LONG[name], work)
+    if fault == "a full disk":
+        fill(disk)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert main(arguments) == 1
+    message = capsys.readouterr().err.removeprefix("error: ").replace(f"{disk}/", "")
+    assert re.match(r"cannot write made: (No space left|Read-only).*\. Free some", message)
+    work.assert_not_called()
+    outcome(f"{verb}, its --out on {fault}", f"refused before it begins: {short(message)}")
+    if fault == "a full disk":
+        (disk / "filler").unlink()
+    else:
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    assert main(arguments) == 0
+    work.assert_called_once()
+    assert not folder.exists()
 
 
 def test_a_disk_that_fills_up_during_training_keeps_what_was_saved(

@@ -17,9 +17,11 @@ import pytest
 import torch
 
 from pipeline import files, records, tensor_files
+from pipeline.__main__ import main
 from pipeline.data.packed import Packed
 from pipeline.errors import UserError
-from pipeline.machine import memory_faults, prepare
+from pipeline.machine import prepare
+from pipeline.memory import memory_faults
 from pipeline.plugins import find
 from pipeline.training import loop
 from pipeline.training.state import Progress, StateFile
@@ -66,6 +68,15 @@ def step_of(file: StateFile) -> int | None:
 def train(settings: dict[str, Any], packed: Path, folder: Path, code: str = "digest") -> bytes:
     loop.train(settings, code, packed, folder / "out", folder / "state", CPU)
     return (folder / "out" / "weights.safetensors").read_bytes()
+
+
+def command(settings: dict[str, Any], packed: Path, folder: Path) -> list[str]:
+    places = {"data": packed, "out": folder / "out", "state": folder / "state"}
+    options = {"settings": json.dumps(settings), **places, "device": "cpu"}
+    return [
+        "train",
+        *(part for name, value in options.items() for part in (f"--{name}", str(value))),
+    ]
 
 
 def refusal(settings: dict[str, Any], packed: Path, folder: Path) -> str:
@@ -161,6 +172,42 @@ def test_without_a_whole_state_training_starts_over(
     assert said.count("is damaged") == 2
     assert "going on at step" not in said
     outcome("both states damaged", "said of each; trained from the beginning, to the same bits")
+
+
+def test_a_training_that_ends_well_leaves_of_its_state_what_is_of_use(
+    tiny_settings: Settings,
+    packed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Outcome,
+) -> None:
+    folder = tmp_path / "state"
+    path = folder / "state.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "CHECKPOINT_S", 0.0)
+        patched.setattr(StateFile, "remove", lambda self: None)
+        train(tiny_settings(RUN), packed, tmp_path)
+        path.write_bytes(path.read_bytes()[:-1])
+        refusal(tiny_settings(RUN, lr=1e30), packed, tmp_path)
+    aside = {"diverged.json", "state.damaged.safetensors"}
+    saw = []
+    algorithm = find("training", "classical", "Training")
+    step = algorithm.step
+
+    def look_and_step(self: Any, at: int) -> Any:
+        saw.append({path.name for path in folder.iterdir()})
+        return step(self, at)
+
+    monkeypatch.setattr(algorithm, "step", look_and_step)
+    train(tiny_settings(RUN), packed, tmp_path)
+    assert aside < saw[0]
+    (other,) = folder.iterdir()
+    assert ".of_" in other.name
+    assert tensor_files.load(other)[1]["basis"]["settings"]["algorithm"]["lr"] == 1e30
+    outcome(
+        "what was set aside, once a training has ended well",
+        "damaged states and diverged.json are removed; states of other configurations stay",
+    )
 
 
 def test_every_flipped_bit_of_a_file_is_seen(tmp_path: Path, outcome: Outcome) -> None:
@@ -434,17 +481,19 @@ def test_memory_that_does_not_suffice_is_said_and_what_was_saved_is_kept(
     with monkeypatch.context() as patched:
         patched.setattr(loop, "CHECKPOINT_S", 0.0)
         patched.setattr(algorithm, "step", lambda self, at: fail() if at == 2 else step(self, at))
-        message = refusal(settings, packed, tmp_path)
+        assert main(command(settings, packed, tmp_path)) == 1
+    message = capsys.readouterr().err.removeprefix("error: ")
     assert re.match(
-        rf"tiny {run} seed 0: memory does not suffice on cpu .*, which has .* GiB: ", message
+        rf"train tiny {run} seed 0: memory does not suffice on this machine, which has .* GiB: ",
+        message,
     )
     lowered = {"batch_size", "meta_batch", "n_query"} & settings["algorithm"].keys()
     assert lowered
     assert all(f"{key} (now {settings['algorithm'][key]})" in message for key in lowered)
-    capsys.readouterr()
-    assert train(settings, packed, tmp_path) == undisturbed
+    assert main(command(settings, packed, tmp_path)) == 0
+    assert (tmp_path / "out" / "weights.safetensors").read_bytes() == undisturbed
     assert "going on at step 2" in capsys.readouterr().out
-    message = re.sub(r"on cpu .* has [\d.]+ GiB", "on <device>, which has <size>", message)
+    message = re.sub(r"has [\d.]+ GiB", "has <size>", message)
     message = re.sub(r"Unable to allocate .*type float64", "Unable to allocate <size>", message)
     message = re.sub(
         r"\[enforce.*\(Cannot",
@@ -455,7 +504,7 @@ def test_memory_that_does_not_suffice_is_said_and_what_was_saved_is_kept(
 
 
 def test_another_fault_passes_as_it_is() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory_faults("this", CPU, {}):
+    with pytest.raises(RuntimeError, match="shapes"), memory_faults("this", {}, "a machine"):
         raise RuntimeError("shapes do not fit")
 
 

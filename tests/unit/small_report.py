@@ -103,7 +103,7 @@ def write_report(
     for name in tables:
         of_table = settings_of("table", scale, table=name)
         table = find("report.tables", name, "table")(found, of_table)
-        render.write(table, found, of_table, results / "tables" / name)
+        render.write(table, found, results / "tables" / name)
     scorecard.write(found, settings_of("claims", scale), results / "claims")
     write_json(results / "figures/figure1a.json", FIGURE)
     write_text(results / "figures/figure1a.svg", SVG)

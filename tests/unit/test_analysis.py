@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import ALGORITHMS, BACKBONES, TINY
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
@@ -20,8 +19,9 @@ from pipeline import config_files, jobs, records, tensor_files
 from pipeline.analysis import adaptation, evaluation
 from pipeline.analysis.adaptation import adapt, fine_tune
 from pipeline.analysis.clustering import class_pairs, measure, moments, population, printed_r_fc
-from pipeline.analysis.embedding import Features, embed
+from pipeline.analysis.embedding import embed
 from pipeline.analysis.evaluation import evaluate
+from pipeline.analysis.features import Features
 from pipeline.analysis.model import Weights
 from pipeline.config.evaluation import Adaptation
 from pipeline.config_files import merged
@@ -36,6 +36,7 @@ from pipeline.models.embedding import build
 from pipeline.training import loop
 from pipeline.training.adaptation import Initial
 from pipeline.training.inner import SecondMoments
+from tests.conftest import ALGORITHMS, BACKBONES, TINY
 
 CPU = torch.device("cpu")
 N_PAIRS = 40
@@ -114,6 +115,11 @@ def model(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     return trained
 
 
+def read(folder: Path, split: str) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    features, labels = Features(folder).split(split)
+    return torch.from_numpy(np.array(features)), labels
+
+
 def first_indices(packed: Packed, split: str, n: int) -> NDArray[np.int64]:
     """Where the first images of each class are; they stand together, classes in order."""
     each = packed.passport.images_per_class
@@ -132,7 +138,7 @@ def test_features_are_the_backbones_one_image_at_a_time(
     """Of normalised images where the run says so, of pixels in [0, 1] otherwise."""
     images = Packed.open(packed)
     chosen = first_indices(images, split, n)
-    features, labels = Features(model(run).features).split(split)
+    features, labels = read(model(run).features, split)
     assert features.dtype == torch.float32
     assert labels.tolist() == images.labels(split)[chosen].tolist()
     assert len(features) == len(chosen)
@@ -154,8 +160,7 @@ def test_features_are_the_backbones_one_image_at_a_time(
 
 def test_runs_have_features_of_their_own(model: Callable[[str], Model]) -> None:
     one, other = (
-        Features(model(run).features).split("novel")[0]
-        for run in ("r2d2_classical", "r2d2_classical_hv")
+        read(model(run).features, "novel")[0] for run in ("r2d2_classical", "r2d2_classical_hv")
     )
     assert one.shape == other.shape
     assert not torch.allclose(one, other)
@@ -168,9 +173,9 @@ def test_all_images_are_embedded_where_no_number_is_given(
     trained = model("r2d2_classical")
     embed(every, "digest", trained.weights, packed, tmp_path, CPU)
     images = Packed.open(packed)
-    features, labels = Features(tmp_path).split("base")
+    features, labels = read(tmp_path, "base")
     assert labels.tolist() == images.labels("base").tolist()
-    few = Features(trained.features).split("base")[0]
+    few = read(trained.features, "base")[0]
     torch.testing.assert_close(features[first_indices(images, "base", 3)], few)
 
 
@@ -388,7 +393,7 @@ def test_accuracies_are_those_of_the_heads_by_their_definition(
     """Ridge regression by the normal equations, the SVM by descent, prototypes by distances."""
     trained = model("r2d2_classical")
     values = evaluated(trained, tmp_path).values
-    features, labels = Features(trained.features).split("novel")
+    features, labels = read(trained.features, "novel")
     inputs = features.double().numpy()
     assert values["n_queries"] == 5 * 4
     assert values["correct"].keys() == {"1", "5"}
@@ -485,7 +490,7 @@ def test_measures_are_those_of_the_papers_formulas(
     trained = model("r2d2_classical")
     values = measured(trained, tmp_path)
     for split in ("base", "novel"):
-        features, labels = Features(trained.features).split(split)
+        features, labels = read(trained.features, split)
         inputs = features.double().numpy()
         pairs = values[split]["pairs"]
         for place, ((x1, x2), (y1, y2)) in enumerate(

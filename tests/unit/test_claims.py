@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,10 @@ def test_each_claim_has_the_verdict_that_its_records_say(
     assert judged(name).verdicts == dict.fromkeys(COMPARISONS, verdict)
 
 
+def said(n: int) -> str:
+    return f"{n} comparison{'s' if n > 1 else ''}"
+
+
 @pytest.mark.parametrize("name", ["right", "wrong"])
 def test_every_comparison_is_decided_by_records_that_decide(name: str, judged: Worlds) -> None:
     """But "any" needs one alone; what has no run on CIFAR-FS is not compared there."""
@@ -134,27 +139,26 @@ def test_every_comparison_is_decided_by_records_that_decide(name: str, judged: W
             assert outcomes == {True, False}
         else:
             assert outcomes == {name == "right"}
-        counted = f"{len(relevant)} of {len(relevant)} comparisons for it, 0 against, 0 open"
+        n = len(relevant)
+        counted = f"{n} {'supporting' if name == 'right' else 'contradicting'}"
         if (name, claim) == ("right", "classical_is_faster"):
-            counted = "2 of 4 comparisons for it, 2 against, 0 open"
-        if name == "wrong":
-            counted = f"0 of {len(relevant)} comparisons for it, {len(relevant)} against, 0 open"
-        assert judgement.reason == counted
+            counted = "2 supporting, 2 contradicting"
+        assert judgement.reason == f"{said(n)}: {counted}"
     assert not [finding.name for finding in found.findings if finding.effect is None]
 
 
 def test_what_is_undecided_says_how_much_would_decide(judged: Worlds) -> None:
     for claim, judgement in judged("neither").judgements.items():
         n = COMPARISONS[claim][1]
-        each = "one" if claim in ANY else "them"
-        assert judgement.reason.startswith(f"0 of {n} comparisons for it, 0 against, {n} open; to ")
-        assert f"; to decide {each}, " in judgement.reason
-        assert " more (sample: " in judgement.reason or "more than ten million" in judgement.reason
+        each = "one" if claim in ANY else "all"
+        number = r"(some [\d,]+|over ten million) more [a-z -]+s( of [a-z]+)?"
+        expected = rf"{said(n)}: {n} not significant; {number} would decide {each}"
+        assert re.fullmatch(expected, judgement.reason)
 
 
 def test_what_is_absent_says_what_it_lacks(judged: Worlds) -> None:
     for claim, judgement in judged("absent").judgements.items():
-        assert judgement.reason == f"none of {COMPARISONS[claim][1]} comparisons is measured"
+        assert judgement.reason == f"{said(COMPARISONS[claim][1])}, not measured"
         assert all(finding.effect is None for finding in judgement.findings)
 
 
@@ -211,7 +215,7 @@ def test_the_effect_over_seeds_is_that_of_their_means(judged: Worlds) -> None:
     (finding,) = (
         finding
         for finding in found.judgements["meta_is_better_with_every_fine_tuner"].findings
-        if finding.name == "cifar_fs, 5-shot: R2-D2-M against R2-D2-C, SVM"
+        if finding.name == "CIFAR-FS, 5-shot: R2-D2-M against R2-D2-C, SVM"
     )
     test = stats.ttest_rel(*means)
     assert finding.effect is not None
@@ -236,7 +240,7 @@ def test_on_cifar_fs_alone_claims_on_mini_imagenet_say_so(name: str, judged: Wor
             if claim == "meta_is_better_with_every_fine_tuner":
                 # Table 1 itself, and its 5-shot companion.
                 pending = 16
-            assert judgement.reason.endswith(f"; {pending} pending")
+            assert judgement.reason.endswith(f"; {pending} more not measured")
 
 
 def test_data_that_the_paper_did_not_use_does_not_count_beside_its_own(tmp_path: Path) -> None:
@@ -252,7 +256,7 @@ def test_data_that_the_paper_did_not_use_does_not_count_beside_its_own(tmp_path:
     judgement = Judged(tmp_path, of).judgements["protonet_separates_better"]
     assert [one.supports for one in judgement.findings] == [False, True]
     assert judgement.verdict == "reproduced"
-    assert judgement.reason == "1 of 1 comparisons for it, 0 against, 0 open"
+    assert judgement.reason == "1 comparison: 1 supporting"
 
 
 # Single claims
@@ -276,7 +280,7 @@ def test_what_shares_episodes_is_paired(judged: Worlds) -> None:
     _, effect = finding_of(
         found,
         "weight_clustering_beats_reptile",
-        "mini_imagenet: W-Clustering against Reptile, 5-shot",
+        "mini-ImageNet: W-Clustering against Reptile, 5-shot",
     )
     test = stats.ttest_rel(
         samples_of(found, "weight_clustering", "reptile", 5),
@@ -292,7 +296,7 @@ def test_what_has_other_episodes_is_not_paired(judged: Worlds) -> None:
     _, effect = finding_of(
         found,
         "weight_clustering_beats_others",
-        "mini_imagenet: W-Clustering against FOMAML, 1-shot",
+        "mini-ImageNet: W-Clustering against FOMAML, 1-shot",
     )
     ours = samples_of(found, "weight_clustering", "reptile", 1)
     theirs = samples_of(found, "fomaml_1shot", "maml", 1)

@@ -6,13 +6,13 @@ from fractions import Fraction
 import jsonschema
 import pytest
 import yaml
-from conftest import ROOT
 
 from pipeline import config_files, jobs
 from pipeline.config.evaluation import Adaptation
 from pipeline.config.experiment import Run
 from pipeline.config_files import merged
 from pipeline.errors import UserError
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("scale", ["demo", "small", "paper"])
@@ -41,7 +41,7 @@ def training(**changes):
         ({"sceeds": 3}, r"unknown key 'sceeds'; did you mean 'seeds'\? Allowed: adaptations, datasets"),
         ({"seeds": 0}, r"seeds: .*greater than 0.*value: 0"),
         ({"seeds": True}, r"seeds: .*valid integer.*value: True"),
-        ({"seeds": "3"}, r"seeds: .*valid integer.*value: '3'"),
+        ({"seeds": "three"}, r"seeds: .*valid integer.*value: 'three'"),
         (training(n_wai=3), r"runs\.r2d2_ridge\.training: unknown key 'n_wai'; did you mean 'n_way'\?"),
         (training(lr="fast"), r"runs\.r2d2_ridge\.training\.lr: .*number.*value: 'fast'"),
         (training(lr=False), r"runs\.r2d2_ridge\.training\.lr: a number is needed.*value: False"),
@@ -154,6 +154,17 @@ def test_budgets_come_from_the_scale_and_the_user_has_the_last_word():
     own = {"scale": "small", **run("r2d2_classical", training={"steps": 7})}
     assert config_files.load(own).runs["r2d2_classical"].training.steps == 7
     assert config_files.load({"scale": "small", "seeds": 4}).seeds == 4
+
+
+def test_what_the_command_line_hands_down_as_text_is_read_as_what_it_says():
+    """Snakemake makes texts of all numbers inside of a mapping."""
+    texts = {"steps": "7", "lr": "1e-3", "augment": "false", "regularizer": "null"}
+    values = {"steps": 7, "lr": 1e-3, "augment": False, "regularizer": None}
+    assert config_files.load(run("r2d2_classical_fc", training=texts)) == config_files.load(
+        run("r2d2_classical_fc", training=values)
+    )
+    kept = config_files.load({"datasets": {"cifar_fs": {"path": "/data/null.zip"}}})
+    assert str(kept.datasets["cifar_fs"].path) == "/data/null.zip"
 
 
 def test_budgets_of_backbones_and_of_adaptations_come_from_the_scale():

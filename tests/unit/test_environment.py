@@ -4,7 +4,8 @@ import re
 import tomllib
 
 import yaml
-from conftest import ROOT
+
+from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What jobs do without: the workflow itself, what only tests use, and an optional solver.

@@ -19,7 +19,6 @@ from pipeline.analysis import simulation
 from pipeline.analysis.projection import project
 from pipeline.analysis.simulations.theorem1 import printed_bound
 from pipeline.analysis.statistics import estimate
-from pipeline.errors import UserError
 from pipeline.plugins import find
 from pipeline.report import figure
 from pipeline.report.figure import Figure
@@ -311,21 +310,6 @@ def test_a_panel_without_data_is_marked(made: Path, tmp_path: Path) -> None:
         for axes in one.drawing.axes
         if axes.get_title()
     } == {"reptile": False, "maml_5shot": True}
-
-
-@pytest.mark.parametrize(("name", "place"), MISSING.items())
-def test_strict_refuses_a_figure_that_lacks_a_record(
-    made: Path, tmp_path: Path, name: str, place: str
-) -> None:
-    folder = copy_without(made, tmp_path / "results", place)
-    message = rf"{name} is pending.*leave out --strict\n  no {re.escape(place)}$"
-    with pytest.raises(UserError, match=f"(?s){message}"):
-        written(name, folder, tmp_path / "out", strict=True)
-    assert not (tmp_path / "out").exists()
-
-
-def test_strict_lets_a_whole_figure_pass(made: Path, tmp_path: Path) -> None:
-    assert not written("figure3a", made, tmp_path, strict=True).pending
 
 
 @pytest.mark.parametrize("name", ["figure2a", "figure3a", "coefficient_sweep", "training_curves"])

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -13,7 +14,7 @@ from typing import NoReturn
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.files import replacing, write_json, write_text
+from pipeline.files import alone, replacing, require_writable, write_json, write_text
 
 NAMES = ["record.json", "weights.safetensors", "novel.npy", "archive", "seed0.v2.json"]
 
@@ -130,6 +131,54 @@ def test_a_folder_that_cannot_be_written_is_named(
         write_text(path, "new")
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_tried_before_it_is_needed(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "new" / "folder"):
+        require_writable(folder)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(UserError, match=f"cannot write {folder}: Not a directory. Free"):
+            require_writable(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
+def test_a_folder_that_takes_no_file_is_refused(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: failing(number))
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}: {os.strerror(number)}. Free"):
+        require_writable(tmp_path)
+
+
+def test_those_who_wait_come_one_after_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though each removes its lock at its end, and so the others hold one on a file without name."""
+    lock, inside, most = tmp_path / "lock", [], []
+    together = threading.Barrier(8)
+
+    def enter() -> None:
+        together.wait()
+        for _ in range(20):
+            with alone(lock, "this", waits=True):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 160
+    assert not lock.exists()
+    said = set(capsys.readouterr().out.splitlines())
+    holder = f"process {os.getpid()} on {os.uname().nodename}"
+    assert said <= {
+        f"this: {who} is at it already: waiting for it" for who in (holder, "another process")
+    }
 
 
 def test_a_file_system_that_cannot_flush_still_gets_its_file(

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from conftest import ROOT
 
 from pipeline import config_files, jobs
 from pipeline.config_files import merged
 from pipeline.errors import UserError
+from tests.conftest import ROOT
 
 
 def run(name, **changes):
@@ -195,6 +195,32 @@ def test_what_reads_records_says_whether_any_may_be_missing():
             for names in jobs_of(experiment, verb):
                 assert jobs.settings(experiment, verb, **names)["strict"] is strict
     assert config_files.load().strict is False
+
+
+def test_settings_of_every_job_are_known_by_their_names():
+    """Whatever the source of the images."""
+    real = {"roles": {"cifar_fs": "cifar_fs", "mini_imagenet": "mini_imagenet"}}
+    for overrides in ({}, real):
+        for (verb, *_), settings in settings_of_all_jobs(overrides).items():
+            jobs.check(verb, settings)
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "message"),
+    [
+        ("claims", {}, "missing: n_shots, n_way, records, roles, scale, seeds, strict"),
+        ("contact_sheets", {"dataset": "a", "run": "b", "seed": 0}, "unknown: run, seed"),
+        ("contact_sheets", {"data": "a"}, "missing: dataset; unknown: data"),
+        ("contact_sheets", ["dataset"], r"not an object but \['dataset'\]"),
+        ("contact_sheets", None, "not an object but None"),
+        ("pack", {"dataset": "a", "source": "cifar_fs", "seed": 0}, "unknown: seed"),
+        ("pack", {"dataset": "a", "source": "mini_imagenet"}, "missing: image_lists, resize"),
+        ("pack", {"dataset": "a", "source": "nowhere", "path": "b"}, "unknown: path"),
+    ],
+)
+def test_settings_of_no_job_of_a_verb_are_told_by_their_names(verb, given, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        jobs.check(verb, given)
 
 
 def test_settings_are_json_and_name_no_place_of_this_machine(tmp_path):

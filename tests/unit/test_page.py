@@ -14,7 +14,6 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 from small_report import RUNS, SECRET, TABLES, settings_of, write_report, write_run
 
@@ -23,6 +22,8 @@ from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.report import contents, page, parts, provenance
 from pipeline.report.contents import Part
+from pipeline.report.results import Results
+from tests.conftest import ROOT
 
 PLACE = "evals/synthetic_cifar_fs/r2d2_classical/seed0.json"
 CELL = "table3/cifar-fs/r2-d2/classical/1-shot"
@@ -77,7 +78,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = write_report(folder)
     data = folder.parent / "packed"
     write_passport(data / "synthetic_cifar_fs", sheets=True)
-    page.write(settings, folder, data)
+    page.write(Results(folder, settings), settings, data)
     return folder
 
 
@@ -110,7 +111,8 @@ def write_passport(folder: Path, sheets: bool) -> None:
 
 def written(folder: Path, scale: str = "demo", **changes: Any) -> Page:
     """The page of what a folder holds."""
-    page.write(settings_of("page", scale) | changes, folder, folder / "packed")
+    settings = settings_of("page", scale) | changes
+    page.write(Results(folder, settings), settings, folder / "packed")
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
@@ -136,14 +138,16 @@ def test_every_id_stands_once_and_every_link_leads_somewhere(made: Page) -> None
 
 def test_the_same_files_give_the_same_page(results: Path, tmp_path: Path) -> None:
     before = (results / "report.html").read_bytes()
-    page.write(settings_of("page"), results, results.parent / "packed")
+    settings = settings_of("page")
+    page.write(Results(results, settings), settings, results.parent / "packed")
     assert (results / "report.html").read_bytes() == before
 
 
 def test_the_page_is_made_without_heavy_libraries(results: Path) -> None:
     program = (
         "import sys, json; from pathlib import Path; from pipeline.report import page;"
-        "page.write(json.load(sys.stdin), Path(sys.argv[1]), Path(sys.argv[2]));"
+        "from pipeline.report.results import Results; settings = json.load(sys.stdin);"
+        "page.write(Results(Path(sys.argv[1]), settings), settings, Path(sys.argv[2]));"
         "print(sorted({'torch', 'pandas', 'matplotlib', 'PIL', 'tabulate'} & sys.modules.keys()))"
     )
     done = subprocess.run(

@@ -11,9 +11,19 @@ from hypothesis import strategies as st
 
 from pipeline import config_files, jobs
 from pipeline.advice.durations import Known
-from pipeline.advice.plan import answer, costs, speed
+from pipeline.advice.plan import answer, costs, parts, speed
 from pipeline.advice.plan.choice import Choice, choose
-from pipeline.advice.plan.costs import EARLIER, NOW, SCALED, UNKNOWN, Cost, Costs
+from pipeline.advice.plan.costs import Costs
+from pipeline.advice.plan.estimates import (
+    EARLIER,
+    NOW,
+    PARTS,
+    SCALED,
+    START,
+    UNKNOWN,
+    Cost,
+    Estimates,
+)
 from pipeline.advice.plan.serves import Comparison, comparisons
 from pipeline.advice.workflow import Job
 from pipeline.errors import UserError
@@ -117,9 +127,9 @@ def test_a_pair_is_taken_together_or_not_at_all() -> None:
     assert choose({A: 5.0, B: 5.0, C: 5.0}, rests, 10.0).chosen == [A, B]
     choice = choose({A: 5.0, B: 5.0, C: 5.0}, rests, 9.0)
     assert choice.chosen == [C]
-    assert choice.left_out == dict.fromkeys([A, B], "does not fit into what is left")
+    assert choice.left_out == dict.fromkeys([A, B], "too long for the time that is left")
     choice = choose({A: 1.0, B: 9.0, C: 5.0}, rests, 9.0)
-    assert choice.left_out[A] == "tells nothing without b, which would not fit with it"
+    assert choice.left_out[A] == "of no use without b, for which there is no time besides"
 
 
 def test_what_is_there_costs_nothing_and_completes_pairs() -> None:
@@ -131,7 +141,7 @@ def test_what_serves_no_claim_comes_last() -> None:
     rests = [compare("claim", 1.0, A)]
     choice = choose({A: 5.0, D: 1.0}, rests, 6.0)
     assert (choice.chosen, choice.because[D]) == ([A, D], [])
-    assert choose({A: 5.0, D: 2.0}, rests, 6.0).left_out == {D: "no claim rests on it"}
+    assert choose({A: 5.0, D: 2.0}, rests, 6.0).left_out == {D: "not needed for any claim"}
     # Not in the place of what serves one but does not fit.
     assert choose({A: 9.0, D: 2.0}, rests, 6.0).chosen == []
 
@@ -170,7 +180,7 @@ def test_a_choice_fits_and_leaves_nothing_unsaid(
 
 
 class Pretended:
-    """A machine on which every image takes a millisecond, and a step a second."""
+    """A machine on which an image takes a millisecond, a step a second, and a start ten."""
 
     def step(self, settings: Any, image_size: int) -> speed.Step:
         return speed.Step(1.0, 3, 1.0)
@@ -178,9 +188,33 @@ class Pretended:
     def passes(self, settings: Any, image_size: int) -> speed.Passes:
         return speed.Passes(forward=0.001, both=0.003, n_features=100, n_parameters=1000)
 
+    def start(self, module: str) -> float:
+        return 10.0
+
+    def product(self) -> float:
+        return 1e-9
+
+    def episode(self, head: Any, n_way: int, n_shot: int, n_query: int) -> float:
+        return 1e-3 * n_shot
+
+    def pair(self, n_features: int) -> float:
+        return 1e-5 * n_features
+
+    def plane(self, n_classes: int, n_images: int, n_features: int) -> float:
+        return 1e-4 * n_images
+
+    def image(self, settings: Any) -> float:
+        return 1e-3
+
+
+def estimated(experiment: Any) -> Costs:
+    return Costs(experiment, Known(), Estimates(experiment, Pretended(), Pretended()))
+
 
 def a_job(experiment: Any, rule: str, run: str, dataset: str = "synthetic_cifar_fs") -> Job:
     names = {"dataset": dataset, "run": run, "seed": 0}
+    if rule == "compare":
+        del names["seed"]
     settings = jobs.settings(experiment, rule, **names)
     place = f"{dataset}/{run}/seed0"
     return Job(
@@ -201,52 +235,85 @@ def timed(path: Path, seconds: float, rss: str = "100.0") -> None:
 
 def test_what_was_measured_goes_before_what_is_estimated(demo: Any, here: Path) -> None:
     job = a_job(demo, "embed", "r2d2_ridge")
-    found = Costs(demo, Known(), Pretended())
+    found = estimated(demo)
     assert found.of(job).source == SCALED
     timed(here / "logs/demo/embed/synthetic_cifar_fs/r2d2_ridge/seed7.tsv", 7.0)
     assert found.of(job) == Cost(7.0, EARLIER)
     timed(here / "logs/demo/embed/synthetic_cifar_fs/r2d2_ridge/seed0.tsv", 5.0)
     # Read once, so that one answer speaks of one state.
-    assert Costs(demo, Known(), None).of(job).source == EARLIER
+    assert Costs(demo, Known()).of(job).source == EARLIER
 
 
 def test_a_training_is_its_steps_and_its_validations(demo: Any, here: Path) -> None:
-    found = Costs(demo, Known(), Pretended())
+    found = estimated(demo)
     # Demo: 60 steps; 2 validations of 16 x 200 images.
     cost = found.of(a_job(demo, "train", "r2d2_classical"))
-    assert cost == Cost(pytest.approx(60 + 2 * 3200 * 0.001), NOW)
+    assert cost == Cost(pytest.approx(10 + 60 + 2 * 3200 * 0.001), NOW)
     # MAML: 20 steps; 2 validations of 5 episodes of 10 steps on 5 images, and 5 x 5 queries.
     cost = found.of(a_job(demo, "train", "maml_1shot"))
-    assert cost == Cost(pytest.approx(20 + 2 * 5 * (10 * 5 * 0.003 + 25 * 0.001)), NOW)
+    assert cost == Cost(pytest.approx(10 + 20 + 2 * 5 * (10 * 5 * 0.003 + 25 * 0.001)), NOW)
 
 
 def test_features_take_a_pass_of_each_image(demo: Any, here: Path) -> None:
-    cost = Costs(demo, Known(), Pretended()).of(a_job(demo, "embed", "r2d2_ridge"))
-    assert cost == Cost(pytest.approx((20 * 200 + 64 * 30) * 0.001), SCALED)
+    cost = estimated(demo).of(a_job(demo, "embed", "r2d2_ridge"))
+    assert cost == Cost(pytest.approx(10 + (20 * 200 + 64 * 30) * 0.001), SCALED)
 
 
 def test_fine_tuning_takes_its_steps_and_looks(demo: Any, here: Path) -> None:
     experiment = config_files.load(
         {"scale": "demo", "runs": {"r2d2_ridge": {"fine_tuners": ["maml_fresh"]}}}
     )
-    cost = Costs(experiment, Known(), Pretended()).of(a_job(experiment, "adapt", "r2d2_ridge"))
+    cost = estimated(experiment).of(a_job(experiment, "adapt", "r2d2_ridge"))
     # Six episodes at each shot: ten steps on the support, which is looked at twice, and queries.
     one = sum(10 * n * 0.003 + (75 + 2 * n) * 0.001 for n in (5, 25))
-    assert cost == Cost(pytest.approx(6 * one), SCALED)
+    assert cost == Cost(pytest.approx(10 + 6 * one), SCALED)
 
 
-def test_what_cannot_be_told_is_unknown(demo: Any, here: Path) -> None:
-    assert Costs(demo, Known(), Pretended()).of(a_job(demo, "measure", "r2d2_ridge")) == Cost(
-        None, UNKNOWN
-    )
-    assert Costs(demo, Known(), None).of(a_job(demo, "train", "r2d2_ridge")) == Cost(None, UNKNOWN)
-    timed(here / "logs/small/measure/cifar_fs/r2d2_ridge/seed0.tsv", 9.0)
-    cost = Costs(demo, Known(), None).of(a_job(demo, "measure", "r2d2_ridge"))
-    assert cost == Cost(9.0, "the median of earlier measure jobs")
+def test_what_is_done_of_features_is_the_sum_of_its_parts(demo: Any, here: Path) -> None:
+    found = estimated(demo)
+    novel, base = 20 * 200, 64 * 30
+    # Three heads at one shot and at five, a thousand episodes each, from one Gram matrix.
+    cost = found.of(a_job(demo, "evaluate", "r2d2_ridge"))
+    assert cost == Cost(pytest.approx(10 + 1000 * 3 * 6e-3 + novel**2 * 100 * 1e-9), PARTS)
+    cost = found.of(a_job(demo, "measure", "r2d2_ridge"))
+    assert cost == Cost(pytest.approx(10 + 2 * 2000 * 1e-3), PARTS)
+    # The run and its three twins.
+    cost = found.of(a_job(demo, "compare", "r2d2_ridge"))
+    assert cost == Cost(pytest.approx(10 + 4 * (novel**2 + base**2) * 100 * 1e-9), PARTS)
+    # 30 images of a class are shown, and the plane is fitted to the 170 others, too.
+    cost = found.of(a_job(demo, "project", "conv64_protonet"))
+    assert cost == Cost(pytest.approx(10 + 20 * (30 + 170) * 1e-4), PARTS)
+
+
+def other_job(rule: str, command: str = "", **settings: Any) -> Job:
+    command = f"{command} --settings '{json.dumps(settings)}'"
+    return Job(rule, (), (command,), "", None, None, command)
+
+
+def test_generated_images_can_be_told_but_not_a_download(demo: Any) -> None:
+    found = estimated(demo)
+    generated = jobs.settings(demo, "pack", dataset="synthetic_cifar_fs")
+    assert found.of(other_job("pack", **generated)) == Cost(pytest.approx(10 + 20.0), PARTS)
+    real = jobs.settings(demo, "pack", dataset="cifar_fs")
+    assert found.of(other_job("pack", **real)) == Cost(None, UNKNOWN)
+    assert found.of(other_job("fetch")) == Cost(None, UNKNOWN)
+    assert found.of(other_job("fetch", "fetch --path a.zip")).seconds == 0
+    assert found.of(other_job("table", table="table3")) == Cost(10.0, START)
+
+
+def test_jobs_of_one_kind_are_alike_at_one_scale_alone(demo: Any, here: Path) -> None:
+    measured, trained = (a_job(demo, rule, "r2d2_ridge") for rule in ("measure", "train"))
+    for rule in ("measure", "train"):
+        timed(here / f"logs/small/{rule}/cifar_fs/r2d2_ridge/seed0.tsv", 9.0)
+    assert Costs(demo, Known()).of(measured) == Cost(None, UNKNOWN)
+    for rule in ("measure", "train"):
+        timed(here / f"logs/demo/{rule}/synthetic_cifar_fs/reptile/seed0.tsv", 7.0)
+    assert Costs(demo, Known()).of(measured) == Cost(7.0, "as the median of other measurements")
+    assert Costs(demo, Known()).of(trained) == Cost(None, UNKNOWN)
 
 
 def test_disk_is_what_arrays_take(demo: Any, here: Path) -> None:
-    found = Costs(demo, Known(), Pretended())
+    found = estimated(demo)
     n_images = 20 * 200 + 64 * 30
     assert found.disk(a_job(demo, "embed", "r2d2_ridge")) == n_images * (4 * 100 + 8)
     assert found.disk(a_job(demo, "train", "r2d2_classical")) == 4 * (1000 + 64 * 100)
@@ -343,6 +410,26 @@ def test_steps_of_every_algorithm_can_be_timed(run: str, tiny_settings: Any) -> 
     assert passes.n_features > 0
 
 
+def test_parts_are_timed_once(demo: Any) -> None:
+    measured = parts.Parts(torch.device("cpu"))
+    head = {"name": "ridge", "options": {"regularization": 50.0}}
+    generated = jobs.settings(demo, "pack", dataset="synthetic_mini_imagenet")
+    every: list[tuple[Any, tuple[Any, ...]]] = [
+        (measured.start, ("pipeline.canonical",)),
+        (measured.product, ()),
+        (measured.episode, (head, 5, 1, 15)),
+        (measured.pair, (64,)),
+        (measured.plane, (3, 30, 64)),
+        (measured.image, (generated,)),
+    ]
+    for part, given_ in every:
+        seconds = part(*given_)
+        assert seconds > 0
+        assert part(*given_) == seconds
+    assert len(measured.known) == len(every)
+    assert measured.pair(128) != measured.pair(64)
+
+
 # The answer
 
 
@@ -361,26 +448,45 @@ def planned(experiment: Any, monkeypatch: pytest.MonkeyPatch, budget: str | None
             timed(Path(str(job.benchmark)), {"train": 600.0, "embed": 60.0, "evaluate": 30.0}[rule])
             run.append(job)
     monkeypatch.setattr(answer, "pending", lambda *_: run)
+    monkeypatch.setattr(answer, "overrides", lambda _: {"scale": "demo"})
     return answer.plan("demo", budget)
 
 
 def test_a_plan_says_what_and_from_where(
     demo: Any, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    there = here / "results/demo/runs/synthetic_cifar_fs/reptile/seed0/record.json"
+    there.parent.mkdir(parents=True)
+    there.touch()
     lines = planned(demo, monkeypatch).splitlines()
-    assert lines[0].startswith("Scale demo: 7 jobs to do, ")
-    rows = {line.split()[2]: line for line in lines if line.endswith("by earlier runs")}
+    assert lines[0] == "Scale demo: 7 jobs to do, about 33 min if one runs after the other."
+    assert lines[1].startswith("1 of its 217 records, tables, figures and pages are there")
+    rows = {line.split()[2]: line for line in lines if line.endswith(EARLIER)}
     assert rows.keys() == {"trainings", "embeddings", "evaluations"}
-    # 40 trainings, 3 of them to do.
-    assert rows["trainings"].split()[:5] == ["3", "37", "trainings", "30", "min"]
-    assert any(
-        line.startswith("In all 33 min if one job runs after the other, 32 min") for line in lines
-    )
+    assert rows["trainings"].split()[:5] == ["3", "1", "trainings", "30", "min"]
+    assert "Training, fine-tuning and embedding are 32 min of it." in lines
     assert lines[-1] == "Memory: a job held 100 MB at the most in earlier runs of this scale."
+
+
+def test_what_is_not_in_the_sum_is_said_at_the_top(
+    demo: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = [other_job("pack", source=one) for one in ("cifar_fs", "mini_imagenet")]
+    run += [other_job("fetch"), other_job("fetch", "fetch --path a.zip")]
+    monkeypatch.setattr(answer, "pending", lambda *_: run)
+    monkeypatch.setattr(answer, "overrides", lambda _: {"scale": "demo"})
+    monkeypatch.setattr(Costs, "disk", lambda *_: None)
+    first, *_, end = answer.plan("demo").partition("\n")
+    assert first == (
+        "Scale demo: 4 jobs to do, about 0 s if one runs after the other, not counting "
+        "2 packings, 1 download, whose length cannot be told before."
+    )
+    assert "Disk: packed images unknown" in end
 
 
 def test_a_plan_of_a_finished_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answer, "pending", lambda *_: [])
+    monkeypatch.setattr(answer, "overrides", lambda _: {"scale": "demo"})
     assert answer.plan("demo") == "Scale demo: everything is there and current."
 
 
@@ -388,9 +494,9 @@ def test_a_budget_gives_a_command_to_paste(
     demo: Any, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = planned(demo, monkeypatch, "24m")
-    part = said[said.index("Into 24 min: ") :]
+    part = said[said.index("Into 24 min fit ") :]
     assert "r2d2_classical + r2d2_ridge (synthetic_cifar_fs, seed 0): for " in part
-    assert "1 training of weight_clustering_0: no claim rests on it" in part
+    assert "1 training of weight_clustering_0: not needed for any claim" in part
     command = part[part.index("snakemake --cores all") :].replace("\\\n", " ").split()
     assert command[:12] == [
         *("snakemake", "--cores", "all"),
@@ -401,7 +507,7 @@ def test_a_budget_gives_a_command_to_paste(
     ]
     # What is left over goes to what serves no claim, whose record is a target of its own.
     said = planned(demo, monkeypatch, "1h")
-    assert "weight_clustering_0 (synthetic_cifar_fs, seed 0): no claim rests on it, but" in said
+    assert "weight_clustering_0 (synthetic_cifar_fs, seed 0): not needed for any claim, but" in said
     assert (
         "    results/demo/runs/synthetic_cifar_fs/weight_clustering_0/seed0/record.json \\" in said
     )

@@ -1,6 +1,8 @@
 """The plane of Figure 2: whose images it is fitted on, what it shows, and how apart classes are."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from pipeline.errors import UserError
 from pipeline.files import sha256, write_json
 from pipeline.regularizers import feature_clustering
 
+ROOT = Path(__file__).parents[2]
 PANELS = ("held_out", "in_sample")
 SETTINGS: dict[str, Any] = {
     "scale": "demo",
@@ -148,6 +151,21 @@ def test_features_that_changed_on_disk_are_refused(name: str, tmp_path: Path) ->
         UserError, match=f"cannot read the features of novel in .*: {name} is not the file"
     ):
         projected(folder)
+
+
+def test_the_verb_needs_no_torch(noise: Path, tmp_path: Path) -> None:
+    options = {"settings": json.dumps(SETTINGS), "features": noise, "out": tmp_path / "out.json"}
+    arguments = [
+        "project",
+        *(str(part) for name in options for part in (f"--{name}", options[name])),
+    ]
+    script = (
+        "import sys; from pipeline.__main__ import main; status = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    records.read(tmp_path / "out.json", "projection")
 
 
 @pytest.mark.parametrize(("n_fit", "given"), [(500, 100), (60, 60)])

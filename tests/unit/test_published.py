@@ -9,13 +9,13 @@ from typing import Any
 
 import made_records as made
 import pytest
-from conftest import ROOT
 
 from pipeline import jobs
 from pipeline.plugins import find
 from pipeline.report import render
 from pipeline.report.results import Results
 from pipeline.report.table import PAPER_NAMES, Published, published
+from tests.conftest import ROOT
 
 COUNTS = {"table1": 16, "table2": 16, "table3": 32, "table4": 12, "table5": 6, "table6": 8}
 
@@ -226,9 +226,7 @@ def shown(table: str, folder: Path, **changes: Any) -> dict[str, Any]:
     """What the page shows of a table without any record."""
     settings = jobs.settings(made.experiment(), "table", table=table) | changes
     results = Results(folder, settings)
-    render.write(
-        find("report.tables", table, "table")(results, settings), results, settings, folder / table
-    )
+    render.write(find("report.tables", table, "table")(results, settings), results, folder / table)
     content: dict[str, Any] = json.loads((folder / f"{table}.json").read_text(encoding="utf-8"))
     return content
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.errors import UserError
 from pipeline.report import render
 from pipeline.report.render import Layout, as_json, markdown
 from pipeline.report.results import Measured, Results
@@ -21,13 +20,11 @@ from pipeline.report.table import (
     Published,
     Section,
     Table,
-    complete,
     sections,
     variants,
 )
 
 SETTINGS: dict[str, Any] = {"scale": "tiny", "seeds": 1, "records": {}, "strict": False}
-STRICT = SETTINGS | {"strict": True}
 
 
 def percent(*samples: float, seed: int = 0, **others: list[float]) -> Measured:
@@ -111,7 +108,7 @@ def words(line: str) -> list[str]:
 
 
 def test_numbers_in_full_are_in_csv(table: Table, tmp_path: Path) -> None:
-    render.write(table, Results(tmp_path, SETTINGS), SETTINGS, tmp_path / "table9")
+    render.write(table, Results(tmp_path, SETTINGS), tmp_path / "table9")
     with (tmp_path / "table9.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     texts = {
@@ -264,7 +261,7 @@ def test_generated_images_are_not_compared_with_the_paper(table: Table, tmp_path
     assert "(+" not in text
     assert "says nothing about the paper" in text.replace("\n", " ")
     assert "says nothing" not in markdown(Layout(table, []))
-    render.write(stand_in, Results(tmp_path, SETTINGS), SETTINGS, tmp_path / "table9")
+    render.write(stand_in, Results(tmp_path, SETTINGS), tmp_path / "table9")
     with (tmp_path / "table9.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["difference"], row["difference_in_se"]) for row in rows} == {("", "")}
@@ -339,34 +336,3 @@ def test_a_variant_of_the_images_is_named(
     results = Results(tmp_path, SETTINGS | {"scale": "demo", "records": wanted})
     assert variants(results, table) == [note]
     assert variants(Results(tmp_path, SETTINGS), table) == []
-
-
-# What is missing
-
-
-def test_what_is_pending_is_refused_if_it_must_not_be(table: Table, tmp_path: Path) -> None:
-    wanted = {"evaluation": {"cifar_fs": ["r2d2_ridge"]}}
-    results = Results(tmp_path, SETTINGS | {"records": wanted})
-    message = (
-        "table9: 2 cells are pending, cifar-fs/neither/1-shot, mini-imagenet/ours/1-shot; run "
-        "what is missing, or leave out --strict\n"
-        f"  no {tmp_path}/evals/cifar_fs/r2d2_ridge/seed0.json"
-    )
-    with pytest.raises(UserError) as raised:
-        render.write(table, results, STRICT, tmp_path / "table9")
-    assert str(raised.value) == message
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_whole_table_is_written_if_nothing_may_be_pending(table: Table, tmp_path: Path) -> None:
-    section = table.sections[0]
-    whole = replace(table, sections=[replace(section, cells=section.cells[:5])])
-    render.write(whole, Results(tmp_path, STRICT), STRICT, tmp_path / "table9")
-    assert {path.suffix for path in tmp_path.iterdir()} == {".md", ".tex", ".csv", ".json"}
-
-
-def test_many_pending_cells_are_named_in_part(table: Table, tmp_path: Path) -> None:
-    cells = [Cell(str(number), "", "1-shot", Measured()) for number in range(6)]
-    many = replace(table, sections=[Section("cifar_fs", "cifar_fs", cells)])
-    with pytest.raises(UserError, match="6 cells are pending, .*/4/1-shot and others; run"):
-        complete(many, Results(tmp_path, STRICT), STRICT)

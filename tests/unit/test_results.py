@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def settings(
 ) -> dict[str, Any]:
     """Of a part of the report that reads one kind of record."""
     wanted = {"scale": "demo", "seeds": seeds, "records": {kind: {dataset: list(runs)}}}
-    return wanted | changes
+    return wanted | {"strict": False} | changes
 
 
 def put(folder: Path, kind: records.Kind, values: Mapping[str, Any], **given: Any) -> Path:
@@ -103,6 +104,42 @@ def test_of_what_was_not_measured_there_is_nothing(tmp_path: Path) -> None:
     assert {one.sources for one in absent} == {()}
     assert found.simulation("theorem1") is None
     assert found.fine_tuners("mini_imagenet") == []
+
+
+def test_a_record_that_is_missing_is_refused_where_none_may_be(tmp_path: Path) -> None:
+    """All are named. What the settings do not name is not asked for."""
+    put(tmp_path, "evaluation", counted(ridge=[1, 2]))
+    strict = settings("evaluation", "r2d2_ridge", "r2d2_classical", seeds=2, strict=True)
+    with pytest.raises(UserError) as raised:
+        Results(tmp_path, strict)
+    assert str(raised.value) == (
+        "records that the configuration asks for are missing, 3 in all; let snakemake make them, "
+        "or leave out --strict"
+        f"\n  no {tmp_path}/evals/cifar_fs/r2d2_ridge/seed1.json"
+        f"\n  no {tmp_path}/evals/cifar_fs/r2d2_classical/seed0.json"
+        f"\n  no {tmp_path}/evals/cifar_fs/r2d2_classical/seed1.json"
+    )
+    assert not Results(tmp_path, settings("evaluation", "r2d2_ridge", strict=True)).missing
+    assert not Results(tmp_path, settings("evaluation", strict=True)).missing
+
+
+def test_results_that_share_a_reader_have_records_of_their_own(tmp_path: Path) -> None:
+    put(tmp_path, "evaluation", counted(ridge=[1, 2]))
+    put(tmp_path, "training", {})
+    asked = []
+
+    @cache
+    def read(path: Path, kind: records.Kind) -> records.Record:
+        asked.append(path)
+        return records.read(path, kind)
+
+    both = settings("evaluation", "r2d2_ridge", records={
+        kind: {"cifar_fs": ["r2d2_ridge"]} for kind in ("evaluation", "training")
+    })  # fmt: skip
+    found = [Results(tmp_path, one, read) for one in (both, settings("training", "r2d2_ridge"))]
+    assert [len(list(one.all_of("evaluation"))) for one in found] == [1, 0]
+    assert [len(list(one.all_of("training"))) for one in found] == [1, 1]
+    assert len(asked) == len(set(asked)) == 2
 
 
 # What cannot be mixed

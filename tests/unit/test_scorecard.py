@@ -9,10 +9,12 @@ import pytest
 from made_claims import COMPARISONS, Judged, Worlds
 
 from pipeline import jobs
-from pipeline.errors import UserError
+from pipeline.analysis.statistics import Estimate
 from pipeline.plugins import find
 from pipeline.report import render
 from pipeline.report.claims import scorecard
+from pipeline.report.claims.statements import CLAIMS
+from pipeline.report.claims.verdicts import Finding, Judgement
 from pipeline.report.results import Results
 
 
@@ -35,7 +37,7 @@ def test_every_cell_that_a_comparison_names_is_in_its_table(
         settings = jobs.settings(found.of, "table", table=table)
         results = Results(found.folder, settings)
         made_table = find("report.tables", table, "table")(results, settings)
-        render.write(made_table, results, settings, tmp_path / table)
+        render.write(made_table, results, tmp_path / table)
         content = json.loads((tmp_path / f"{table}.json").read_text(encoding="utf-8"))
         for section in content["sections"]:
             places |= {(table, cell["address"]): cell["value"] for cell in section["cells"]}
@@ -80,7 +82,7 @@ def test_both_forms_of_the_scorecard_agree(
             f"**{one['verdict']}**",
             one["reason"],
         ]
-        heading = f"\n## {number}. {one['statement']}\n\n{one['where']}. Verdict: **{one['verdict']}**, {one['reason']}.\n"
+        heading = f"\n## {number}. {one['statement']}\n\n{one['where']}. Verdict: **{one['verdict']}** ({one['reason']}).\n"
         assert heading in text
         judgement = found.judgements[one["id"]]
         assert (one["verdict"], one["reason"]) == (judgement.verdict, judgement.reason)
@@ -91,14 +93,15 @@ def test_both_forms_of_the_scorecard_agree(
         for shown, row, own in zip(
             one["findings"], tables[number], judgement.findings, strict=True
         ):
-            outside = "" if shown["in_paper"] else " (not in the paper)"
-            outcome = {True: "yes", False: "against", None: "open"}[shown["supports"]]
-            is_pending = shown["effect"] is None
-            samples = "" if is_pending else f"{shown['samples']:,} ({shown['unit']})"
-            assert row[0] == f"{shown['name']}{outside}"
-            assert row[1] == shown["text"]
-            assert row[3:] == [samples, "pending" if is_pending else outcome]
-            assert (row[2] == "") == (shown["p"] is None)
+            outside = "" if own.in_paper else " (not in the paper)"
+            words = {True: "supporting", False: "contradicting", None: "not significant"}
+            outcome = "pending" if own.effect is None else words[own.supports]
+            printed = shown["printed"]
+            assert row == [printed[key] for key in ("name", "effect", "p", "samples", "outcome")]
+            assert (row[0], row[4]) == (f"{own.name}{outside}", outcome)
+            assert row[3].partition(" ")[0] == ("" if own.effect is None else f"{own.effect.n:,}")
+            assert (row[2] == "") == (own.p is None)
+            assert own.p is None or row[2] in (f"{own.p:.2g}", "< 1e-16")
             assert shown["cells"] == [list(cell) for cell in own.cells]
             assert (shown["p"], shown["supports"]) == (own.p, own.supports)
             if own.effect is None or own.effect.interval is None:
@@ -106,7 +109,7 @@ def test_both_forms_of_the_scorecard_agree(
                 continue
             assert shown["effect"] == own.effect.mean
             assert (shown["low_95"], shown["high_95"]) == own.effect.interval
-            assert shown["text"].startswith(f"{own.effect.mean:+.4g} [")
+            assert row[1].startswith(f"{own.effect.mean:+.4g} [")
             # More than can be drawn is no number.
             if own.needed is None or own.needed > 1e12:
                 assert shown["needed"] is None
@@ -129,29 +132,25 @@ def re_tables(text: str) -> list[list[list[str]]]:
 
 def test_a_scorecard_says_of_what_it_is(judged: Worlds, tmp_path: Path) -> None:
     text, content = written(judged("right", "stand_ins", "demo"), tmp_path)
-    first, _, generated, seed = content["notes"]
-    assert first.startswith("Scale: demo; 1 seed(s).")
+    first, *_, generated, seed = content["notes"]
+    assert first == "Scale: demo; 1 seed."
     assert generated == (
-        "synthetic_cifar_fs, synthetic_mini_imagenet: generated images. These verdicts show that "
+        "synthetic_cifar_fs, synthetic_mini_imagenet: generated images. Verdicts on them show that "
         "the pipeline works; they say nothing about the paper."
     )
-    assert seed.startswith("With one seed, what another training would change is in no interval")
+    assert seed.startswith("With one seed, no interval covers what another training would change")
     assert "| synthetic_mini_imagenet: MetaOptNet-M against MetaOptNet-C, SVM " in text
     _, content = written(judged("right", seeds=3), tmp_path)
-    assert len(content["notes"]) == 2
-    assert content["notes"][0].startswith("Scale: paper; 3 seed(s).")
+    assert len(content["notes"]) == 3
+    assert content["notes"][0] == "Scale: paper; 3 seeds."
 
 
-def test_a_scorecard_that_lacks_a_verdict_is_refused_where_that_is_asked_for(
-    judged: Worlds, tmp_path: Path
-) -> None:
-    one = judged("right", "cifar_fs")
-    message = (
-        "2 claims are pending: maml_does_not_cluster, coefficients_around_it_help_too; run what "
-        "is missing, or leave out --strict"
-    )
-    with pytest.raises(UserError, match=message):
-        written(one, tmp_path, strict=True)
-    assert not list(tmp_path.iterdir())
-    _, content = written(judged("neither"), tmp_path, strict=True)
-    assert {claim["verdict"] for claim in content["claims"]} == {"undecided"}
+@pytest.mark.parametrize(
+    ("p", "printed"), [(0.2345, "0.23"), (4e-9, "4e-09"), (1e-300, "< 1e-16"), (0.0, "< 1e-16")]
+)
+def test_a_p_value_is_never_printed_as_zero(p: float, printed: str) -> None:
+    finding = Finding("a: b against c", (), Estimate(1.0, 0.1, 20), "stretch of training", p=p)
+    judgement = Judgement(CLAIMS[0], "undecided", "it is so", [finding])
+    settings = {"scale": "demo", "roles": {}, "seeds": 1}
+    ((row,),) = re_tables(scorecard.markdown([judgement], settings))[1:]
+    assert row[2:4] == [printed, "20 stretches of training"]

@@ -443,7 +443,7 @@ def test_a_twin_without_a_seed_of_the_run_is_refused(
         ({"settings": {"dataset": "cub"}}, r"features of dataset cub, compared are those of tiny"),
         ({"settings": {"seed": None}}, r"features of run classical_fc, seed None"),
         ({"novel_labels": LABELS["novel"][::-1]}, r"have novel images of different labels; delete"),
-        ({"base_labels": LABELS["base"][1:]}, r"have base images of different labels; delete"),
+        ({"base_labels": LABELS["base"][1:]}, r"base.npy has shape \(20, 6\), needed is \(19, f"),
         ({"base": draw(19, 6)}, r"base.npy has shape \(19, 6\), needed is \(20, features\)"),
         ({"novel": draw(27, 1)[:, 0]}, r"novel.npy has shape \(27,\), needed"),
         ({"novel": np.full((27, 6), np.nan)}, r"novel.npy: features are not finite; delete"),
@@ -472,7 +472,7 @@ def test_features_that_changed_since_they_were_embedded_are_refused(
     values = {"sha256": {name: "0" * 64}}
     run = embedded(tmp_path, SETTINGS["run"], 0, values=values)
     twins = [embedded(tmp_path, twin, 0) for twin in SETTINGS["twins"]]
-    message = rf"cannot read {run / name}: .* not the file that its record was written of"
+    message = rf"cannot read the features of .* in {run}: {name} is not the file that its record"
     with pytest.raises(UserError, match=message):
         compare(SETTINGS, "digest", [run, *twins], tmp_path / "out.json", torch.device("cpu"))
     assert not (tmp_path / "out.json").exists()
@@ -487,7 +487,8 @@ def test_files_that_cannot_be_read_are_refused(
     file.unlink()
     if content is not None:
         file.write_bytes(whole[:-10] if content == "truncated" else content)
-    with pytest.raises(UserError, match=rf"cannot read {file}: .*run snakemake again"):
+    message = rf"cannot read the features of base in {file.parent}: .*run snakemake again"
+    with pytest.raises(UserError, match=message):
         compare(SETTINGS, "digest", list(folders.values()), tmp_path / "out.json", CPU)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtr, roots_genlaguerre, roots_hermitenorm
@@ -17,6 +16,7 @@ from pipeline import records
 from pipeline.analysis import simulation
 from pipeline.analysis.simulations import boundaries, theorem1
 from pipeline.analysis.simulations.theorem1 import CHUNK, LAWS, OUTLIER, RATIOS
+from tests.conftest import ROOT
 
 CASES = [(name, dimension) for name, (_, dimensions) in LAWS.items() for dimension in dimensions]
 N_DRAWS = 40_000

@@ -281,27 +281,34 @@ GOLDEN = {
     "fomaml_1shot": [2.01697, 2.14435, 1.88887, 1.87791],
     "fomaml_5shot": [2.06837, 1.95011, 2.08594, 1.93194],
     "maml_1shot": [2.01483, 2.18173, 1.89937, 1.86397],
-    "maml_5shot": [2.07063, 1.96677, 2.08939, 1.94094],
+    "maml_5shot": [2.11086, 2.01083, 2.15286, 1.98735],
     "maml_classical": [4.30758, 4.48637, 4.5062, 4.39039],
     "r2d2_classical": [4.47141, 4.14072, 4.55803, 4.47517],
     "r2d2_classical_fc": [8.35361, 8.08083, 8.9826, 9.26519],
     "r2d2_classical_hv": [6.52979, 6.13398, 6.56125, 6.45322],
-    "r2d2_ridge": [1.58842, 1.57233, 1.56349, 1.57004],
+    "r2d2_ridge": [1.61572, 1.59481, 1.57588, 1.58316],
     "reptile": [2.08577, 2.18868, 1.84114, 1.75828],
-    "resnet12_classical": [4.57148, 4.58307, 4.55786, 4.63738],
-    "resnet12_classical_fc": [9.29474, 9.17236, 9.9453, 10.1341],
-    "resnet12_classical_hv": [6.43109, 6.78132, 6.6013, 6.91547],
-    "resnet12_svm": [1.63987, 1.57303, 1.65494, 1.60475],
+    "resnet12_classical": [4.68386, 4.87109, 4.69279, 4.90034],
+    "resnet12_classical_fc": [9.01773, 8.77126, 8.92324, 9.68838],
+    "resnet12_classical_hv": [6.67948, 7.08108, 6.70847, 7.07404],
+    "resnet12_svm": [1.77564, 1.66567, 1.64022, 1.67355],
     "weight_clustering": [2.08642, 2.18877, 1.84197, 1.75839],
+}
+
+
+# At their own rates these make a difference in the last bit one of a hundredth within 20 steps.
+GENTLE = {"maml_5shot": 1e-4, "r2d2_ridge": 1e-3} | {
+    run: 1e-3 for run in GOLDEN if run.startswith("resnet12")
 }
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_the_losses_of_20_steps_are_those_they_always_were(run, tiny_settings, packed, tmp_path):
     """A refactoring changes no training; the tolerance is for other processors and builds."""
-    train(tiny_settings(run, steps=20, validations=1), packed, tmp_path)
+    rate = {"lr": GENTLE[run]} if run in GENTLE else {}
+    train(tiny_settings(run, steps=20, validations=1, **rate), packed, tmp_path)
     losses = [entry["loss"] for entry in log_of(tmp_path) if "loss" in entry]
-    assert losses[4::5] == pytest.approx(GOLDEN[run], rel=1e-3)
+    assert losses[4::5] == pytest.approx(GOLDEN[run], rel=1e-4)
 
 
 def test_every_run_has_golden_losses():

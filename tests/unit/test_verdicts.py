@@ -15,6 +15,7 @@ from pipeline.report.claims.verdicts import (
     Judgement,
     difference,
     judge,
+    plural,
     unpaired,
 )
 from pipeline.report.results import Measured
@@ -66,20 +67,31 @@ def test_a_verdict_is_by_what_the_claim_is_on(
 
 def test_a_reason_counts() -> None:
     reason = judged_alone(YES, YES, NO, OPEN, LACKING).reason
-    assert reason == "2 of 4 comparisons for it, 1 against, 1 open; 1 pending"
-    assert judged_alone(LACKING, LACKING).reason == "none of 2 comparisons is measured"
-    small = finding(1.0, n=10)
-    assert judged_alone(OPEN, small).reason.endswith(
-        "; to decide them, some 18,993 samples more (sample: episode)"
+    assert reason == (
+        "4 comparisons: 2 supporting, 1 contradicting, 1 not significant; 1 more not measured"
     )
+    assert judged_alone(YES).reason == "1 comparison: 1 supporting"
+    assert judged_alone(LACKING, LACKING).reason == "2 comparisons, not measured"
+    small = finding(1.0, n=10)
+    assert judged_alone(OPEN, small).reason.endswith("; some 18,993 more episodes would decide all")
     assert (
-        "; to decide one, some 88 samples more"
+        "; some 88 more episodes would decide one"
         in judged_alone(OPEN, small, quantifier="any").reason
     )
     nothing = judged_alone(finding(0.0)).reason
-    assert nothing.endswith(
-        "; to decide them, more than ten million samples more (sample: episode)"
-    )
+    assert nothing.endswith("; over ten million more episodes would decide all")
+
+
+@pytest.mark.parametrize(
+    ("noun", "one", "many"),
+    [
+        ("seed", "seed", "seeds"),
+        ("pair of classes", "pair of classes", "pairs of classes"),
+        ("stretch of training", "stretch of training", "stretches of training"),
+    ],
+)
+def test_what_is_counted_agrees_with_its_number(noun: str, one: str, many: str) -> None:
+    assert [plural(n, noun) for n in (1, 2, 0)] == [one, many, many]
 
 
 def test_a_claim_that_needs_a_scale_is_judged_at_that_scale() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import digest, jobs
+from pipeline import config_files, digest, jobs
 from pipeline.advice import causes, durations, workflow
 from pipeline.advice.quantities import duration, plural, seconds, size
 from pipeline.advice.why import why
@@ -56,6 +56,12 @@ job      count
 """
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def test_jobs_are_read_from_a_dry_run() -> None:
     train, fetch = workflow._parse(DRY_RUN)
     assert train.rule == "train"
@@ -99,12 +105,43 @@ def test_a_fault_is_told_without_the_stack(output: str, fault: str) -> None:
     ("options", "expected"),
     [
         ([], ["--config", "scale=demo"]),
-        (["--configfile", "a.yaml"], ["--config", "scale=demo", "--configfile", "a.yaml"]),
+        (["--configfile", "a.yaml"], ["--configfile", "a.yaml", "--config", "scale=demo"]),
         (["-q", "--config", "seeds=2"], ["-q", "--config", "scale=demo", "seeds=2"]),
+        (["-C", "seeds=2", "-q"], ["-C", "scale=demo", "seeds=2", "-q"]),
+        (["--config=seeds=2", "-q"], ["--config", "scale=demo", "seeds=2", "-q"]),
+        (["--config", "a=1", "-C", "b=2"], ["--config", "a=1", "-C", "scale=demo", "b=2"]),
     ],
 )
 def test_the_scale_joins_what_the_user_overrides(options: list[str], expected: list[str]) -> None:
     assert workflow.options_of("demo", options) == expected
+
+
+def test_options_set_what_they_set_in_a_run(here: Path) -> None:
+    (here / "a.yaml").write_text("seeds: 2\nheads: {svm: {C: 0.5}, ridge: {regularization: 1.0}}\n")
+    values = ["seeds=3", 'heads={"svm": {"C": 1.0}}', "scale=small"]
+    found = workflow.overrides(["-q", "--configfile", "a.yaml", "-C", *values, "--cores", "1"])
+    assert found["heads"]["ridge"] == {"regularization": 1.0}
+    assert config_files.load(found) == config_files.load(
+        {
+            "scale": "small",
+            "seeds": 3,
+            "heads": {"svm": {"C": 1.0}, "ridge": {"regularization": 1.0}},
+        }
+    )
+    assert workflow.overrides([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--config", "seeds"], "Config entries have to be defined as name=value pairs"),
+        (["--configfile", "none.yaml"], "No such file or directory: 'none.yaml'"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_options_that_snakemake_does_not_know(options: list[str], fault: str, here: Path) -> None:
+    with pytest.raises(UserError, match=f"snakemake does not understand its options: .*{fault}"):
+        workflow.overrides(options)
 
 
 # What Snakemake remembers
@@ -154,12 +191,6 @@ def test_a_rule_without_settings_is_remembered(tmp_path: Path) -> None:
 
 
 # What moved
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 SETTINGS: dict[str, Any] = {
@@ -385,7 +416,7 @@ def test_a_job_takes_what_it_took_or_what_others_of_its_rule_did(here: Path) -> 
     own = a_job({}, benchmark="logs/demo/evaluate/d/a/seed0.tsv")
     new = a_job({}, benchmark="logs/demo/evaluate/d/new/seed0.tsv")
     assert known.of_job(own) == durations.Duration(3.0, "by their last run")
-    assert known.of_job(new) == durations.Duration(5.0, "as other evaluate jobs, median")
+    assert known.of_job(new) == durations.Duration(5.0, "as the median of other evaluations")
     assert known.of_job(a_job({})) is None
     assert known.of_job(a_job({}, rule="adapt", benchmark="logs/demo/adapt/d/seed0.tsv")) is None
 
@@ -517,7 +548,7 @@ def test_the_roots_come_first_and_the_answer_fits_on_a_screen(
     )
     lines = answer(run, monkeypatch, table).splitlines()
     assert len(lines) < 30
-    assert lines[0].endswith("is stale because 100 of its 100 inputs are.")
+    assert lines[0].endswith("is stale because all its 100 inputs are.")
     assert lines[2] == "What moved:"
     assert lines[3].split() == [
         *("configuration", "heads.svm.C:", "0.1", "->", "1.0"),
@@ -525,6 +556,21 @@ def test_the_roots_come_first_and_the_answer_fits_on_a_screen(
     ]
     assert any(line.startswith("  and 86 more") for line in lines)
     assert any(line.split()[:2] == ["100", "evaluations"] for line in lines)
+
+
+def test_what_was_never_made_and_what_of_it_was_never_timed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(here / "logs/demo/evaluate/d/seed0.tsv", 30.0)
+    table = "results/demo/tables/table3.md"
+    run = [
+        a_job({}, benchmark="logs/demo/evaluate/d/seed0.tsv"),
+        a_job({}, rule="table", inputs=("evals/seed0.json",), outputs=(table,)),
+    ]
+    lines = answer(run, monkeypatch, table).splitlines()
+    assert lines[0] == f"{table} was never made."
+    assert lines[2] == "What is to be made:"
+    assert lines[-1] == "One after the other about 30 s, not counting 1 table, never timed here."
 
 
 def test_a_target_that_is_no_file_of_the_workflow() -> None:

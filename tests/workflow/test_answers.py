@@ -15,9 +15,9 @@ from pipeline import config_files
 from pipeline.advice import causes
 from pipeline.advice.plan import answer
 from pipeline.advice.why import why
-from pipeline.advice.workflow import pending
+from pipeline.advice.workflow import overrides, pending
 from pipeline.digest import KEPT, keep
-from pipeline.jobs import entries
+from pipeline.jobs import entries, settings
 
 TABLE = "results/demo/tables/table3.md"
 EVALUATION = "results/demo/evals/synthetic_cifar_fs/r2d2_ridge/seed0.json"
@@ -33,7 +33,7 @@ def finished(tmp_path_factory, checkout):
     project.configure({"runs": chosen, "projection": {"runs": []}})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
-        for job in pending([TABLE], "demo"):
+        for job in pending([TABLE], ["--config", "scale=demo"]):
             keep(entries(job.rule, job.settings), project / str(KEPT), project.root)
             for file in job.outputs:
                 (project / file).parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def test_a_plan_of_what_is_left(project, monkeypatch):
     # This process has the code of another place.
     load = partial(config_files.load, root=project.root)
     monkeypatch.setattr(config_files, "load", load)
-    for job in pending([], "demo"):
+    for job in pending([]):
         if job.benchmark:
             path = project / job.benchmark
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +150,42 @@ def test_a_plan_of_what_is_left(project, monkeypatch):
     assert ("2", "0", "adaptations") in rows
     assert ("14", "1", "tables") in rows
     assert "trainings" not in said.split("In all")[0]
+
+
+def test_a_plan_is_of_the_run_that_its_options_make(project, monkeypatch):
+    """Its settings are those of the jobs that Snakemake would do with the same options."""
+    load = partial(config_files.load, root=project.root)
+    monkeypatch.setattr(config_files, "load", load)
+    (project / "more.yaml").write_text("evaluation: {n_query: 4}\n")
+    options = ["--configfile", "more.yaml", "--config", 'heads={"svm": {"C": 0.3}}', "seeds=2"]
+    experiment = config_files.load(overrides(options))
+    run = [job for job in pending([], options) if job.rule in ("train", "evaluate")]
+    assert len(run) == 6
+    for job in run:
+        names = {name: job.settings[name] for name in ("dataset", "run", "seed")}
+        assert job.settings == settings(experiment, job.rule, **names)
+    (evaluated,) = {json.dumps(one.settings["heads"]) for one in run if one.rule == "evaluate"}
+    assert {"name": "svm", "options": {"C": 0.3, "jitter": 1.0}} in json.loads(evaluated)
+
+
+def test_the_settings_of_a_job_are_those_of_the_run_with_these_options(project):
+    """Whole numbers within a mapping included, which Snakemake hands down as texts."""
+    names = ["--scale", "small", "--dataset", "cifar_fs", "--run", "r2d2_ridge", "--seed", "0"]
+    changed = 'runs={"r2d2_ridge": {"training": {"steps": 7}}}'
+    done = project.python("pipeline", "settings", "train", *names, "--", "--config", changed)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["algorithm"]["steps"] == 7
+    done = project.python("pipeline", "schema", "--", "--config", changed)
+    assert done.returncode == 2
+    assert "unrecognized arguments: -- --config" in done.stderr
+
+
+def test_why_reads_the_options_that_the_run_reads(project):
+    said = why("table3", options=["--config", "scale=small", "seeds=2"])
+    assert said == "results/small/tables/table3.md was never made." or said.startswith(
+        "results/small/tables/table3.md was never made.\n"
+    )
+    assert "--config scale=small seeds=2" in said
 
 
 def test_the_parts_of_the_code_are_kept_as_they_were(finished):

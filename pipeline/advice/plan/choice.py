@@ -95,10 +95,10 @@ def _reason(
 ) -> str:
     serving = [comparison for comparison in comparisons if one in comparison.trainings]
     if not serving:
-        return "no claim rests on it"
+        return "not needed for any claim"
     if costs[one] > left_s:
-        return "does not fit into what is left"
+        return "too long for the time that is left"
     # What the cheapest comparison lacks besides.
     lacks = min((c.trainings - have for c in serving), key=lambda some: sum(costs[o] for o in some))
     others = sorted({run for _, run, _ in lacks} - {one[1]})
-    return f"tells nothing without {', '.join(others)}, which would not fit with it"
+    return f"of no use without {', '.join(others)}, for which there is no time besides"

@@ -131,15 +131,15 @@ class Speed:
         return self._steps[name]
 
     def _time_steps(self, settings: Settings, image_size: int) -> Step:
-        until = time.monotonic() + self.each_s
         whole = settings["algorithm"]
         algorithm = reduced(whole, 0.0)
-        first = self._time(self._algorithm(settings, algorithm, image_size), 1)[0]
-        left = until - time.monotonic()
-        # A warm-up and three steps fit into what is left.
-        share = left / 4 / max(first, 1e-6) * load(algorithm) / load(whole)
-        if share > 1.2 * load(algorithm) / load(whole):
-            algorithm = reduced(whole, min(1.0, share))
+        running = self._algorithm(settings, algorithm, image_size)
+        # The first is slower than all others.
+        _, first = self._time(running, 2)
+        # So many times as much that a warm-up and three steps fit.
+        more = self.each_s / 4 / max(first, 1e-6)
+        if more > 1.2:
+            algorithm = reduced(whole, min(1.0, more * load(algorithm) / load(whole)))
             running = self._algorithm(settings, algorithm, image_size)
             self._time(running, 1)
             times = self._time(running, 3)

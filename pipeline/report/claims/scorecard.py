@@ -7,10 +7,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.report.claims.statements import CLAIMS
-from pipeline.report.claims.verdicts import PENDING, Finding, Judgement, judge
+from pipeline.report.claims.verdicts import LEVEL, Finding, Judgement, judge, plural
 from pipeline.report.results import Results
 from pipeline.report.table import PAPER_NAMES
 
@@ -18,43 +17,37 @@ Settings = Mapping[str, Any]
 
 
 def write(results: Results, settings: dict[str, Any], prefix: Path) -> None:
-    """Write ``<prefix>.md``, the scorecard, and ``.json``, the same for the page.
-
-    Raises
-    ------
-    UserError
-        If a claim is pending and the settings are strict.
-    """
+    """Write ``<prefix>.md``, the scorecard, and ``.json``, the same for the page."""
     judgements = judge(CLAIMS, results, settings)
-    pending = [one.claim.id for one in judgements if one.verdict == PENDING]
-    if settings["strict"] and pending:
-        raise UserError(
-            f"{len(pending)} claims are pending: {', '.join(pending)}; run what is missing, or "
-            "leave out --strict"
-        )
     write_text(prefix.with_suffix(".md"), markdown(judgements, settings))
     write_json(prefix.with_suffix(".json"), as_json(judgements, settings))
 
 
 def notes(settings: Settings) -> list[str]:
     stand_ins = sorted(set(settings["roles"].values()) - set(PAPER_NAMES))
+    seeds = settings["seeds"]
     found = [
-        f"Scale: {settings['scale']}; {settings['seeds']} seed(s). A comparison is paired over "
-        "shared episodes, pairs of classes or folds of images, and over seeds where there are "
-        "several. Its effect is positive where the paper is right; p is two-sided, corrected "
-        "within each table (Holm). An effect counts if p < 0.05.",
-        'A claim on "all" is reproduced if every measured comparison is for it, contradicted if '
-        'one is against it; a claim on "any" the other way round.',
+        f"Scale: {settings['scale']}; {seeds} {plural(seeds, 'seed')}.",
+        "A comparison is a t test: paired over seeds where there are several; else over the "
+        "episodes, pairs of classes, choices of classes or folds of images that both sides share; "
+        "else unpaired (Welch). Its effect is positive where the paper is right, and has its 95 % "
+        "confidence interval. p is two-sided and corrected for all tests of the same table or "
+        f"figure (Holm); an effect is significant if p < {LEVEL}.",
+        "A claim about all cases is reproduced if every comparison that was measured is "
+        "significantly in its favour, and contradicted if one is significantly against it. A claim "
+        'that something happens ("sometimes", "as much as") is reproduced if one comparison is in '
+        "its favour, and contradicted if every one is against it. Anything else is undecided. What "
+        "would decide is counted for the effect as it was measured, at a power of 80 %.",
     ]
     if stand_ins:
         found.append(
-            f"{', '.join(stand_ins)}: generated images. These verdicts show that the pipeline "
+            f"{', '.join(stand_ins)}: generated images. Verdicts on them show that the pipeline "
             "works; they say nothing about the paper."
         )
-    if settings["seeds"] == 1:
+    if seeds == 1:
         found.append(
-            "With one seed, what another training would change is in no interval: a verdict is "
-            "about these models."
+            "With one seed, no interval covers what another training would change: a verdict is "
+            "about these trained models alone."
         )
     return found
 
@@ -76,26 +69,26 @@ def markdown(judgements: list[Judgement], settings: Settings) -> str:
         tabulate(scorecard, "keys", "github", disable_numparse=True),
     ]
     for number, one in enumerate(judgements, 1):
-        lines = [
-            {
-                "Comparison": finding.name + ("" if finding.in_paper else " (not in the paper)"),
-                "Effect": _effect(finding),
-                "p": "" if finding.p is None else f"{finding.p:.2g}",
-                "Samples": ""
-                if finding.effect is None
-                else f"{finding.effect.n:,} ({finding.unit})",
-                "For it": {True: "yes", False: "against", None: "open"}[finding.supports]
-                if finding.effect
-                else PENDING,
-            }
-            for finding in one.findings
-        ]
+        columns = ["Comparison", "Effect, 95 % interval", "p", "Samples", "Outcome"]
+        lines = [_printed(finding).values() for finding in one.findings]
         parts += [
             f"## {number}. {one.claim.statement}",
-            f"{one.claim.where}. Verdict: **{one.verdict}**, {one.reason}.",
-            tabulate(lines, "keys", "github", disable_numparse=True),
+            f"{one.claim.where}. Verdict: **{one.verdict}** ({one.reason}).",
+            tabulate(lines, columns, "github", disable_numparse=True),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _printed(finding: Finding) -> dict[str, str]:
+    """A comparison as it is read, here and on the page."""
+    n = 0 if finding.effect is None else finding.effect.n
+    return {
+        "name": finding.name + ("" if finding.in_paper else " (not in the paper)"),
+        "effect": _effect(finding),
+        "p": "" if finding.p is None else _p(finding.p),
+        "samples": f"{n:,} {plural(n, finding.unit)}" if n else "",
+        "outcome": finding.outcome,
+    }
 
 
 def _effect(finding: Finding) -> str:
@@ -104,6 +97,11 @@ def _effect(finding: Finding) -> str:
     low, high = finding.effect.interval or (finding.effect.mean, finding.effect.mean)
     text = f"{finding.effect.mean:+.4g} [{low:.4g}, {high:.4g}]"
     return f"{text}; {finding.shown}" if finding.shown else text
+
+
+def _p(p: float) -> str:
+    # How much smaller it is tells nothing more.
+    return f"{p:.2g}" if p >= 1e-16 else "< 1e-16"
 
 
 def as_json(judgements: list[Judgement], settings: Settings) -> dict[str, Any]:
@@ -131,18 +129,15 @@ def _finding(finding: Finding) -> dict[str, Any]:
     low, high = (effect and effect.interval) or (None, None)
     needed = finding.needed
     return {
-        "name": finding.name,
+        "printed": _printed(finding),
         "cells": [list(cell) for cell in finding.cells],
         "effect": effect and effect.mean,
         "standard_error": effect and effect.se,
         "low_95": low,
         "high_95": high,
         "samples": effect and effect.n,
-        "unit": finding.unit,
-        "text": _effect(finding),
         "p": finding.p,
         "supports": finding.supports,
         # More than can be drawn is no number.
         "needed": None if needed is None or needed > 1e12 else math.ceil(needed),
-        "in_paper": finding.in_paper,
     }

@@ -207,7 +207,8 @@ CLAIMS = [
     ),
     Claim(
         "weight_clustering_beats_others",
-        "... and significantly better performance than FOMAML and the classically trained models.",
+        "Reptile with Weight-Clustering achieves significantly better performance than FOMAML and "
+        "the classically trained models.",
         "Section 5.1, Table 6",
         "Table 6",
         "all",

@@ -13,6 +13,8 @@ from pipeline.report.results import Measured, Results
 LEVEL = 0.05
 Verdict = Literal["reproduced", "contradicted", "undecided", "pending"]
 PENDING: Verdict = "pending"
+# What one comparison says of its claim.
+OUTCOMES = {True: "supporting", False: "contradicting", None: "not significant"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Finding:
         if self.effect is None or self.p is None or self.p >= LEVEL:
             return None
         return self.effect.mean > 0
+
+    @property
+    def outcome(self) -> str:
+        return PENDING if self.effect is None else OUTCOMES[self.supports]
 
     @property
     def needed(self) -> float | None:
@@ -101,14 +107,15 @@ def _verdict(claim: Claim, findings: list[Finding], scale: str) -> Judgement:
         place = ", on data that the paper did not use for it" if relevant else ""
     total = sum(one.in_paper for one in findings)
     if not relevant:
-        return Judgement(claim, PENDING, f"none of {total} comparisons is measured", findings)
+        return Judgement(claim, PENDING, f"{_comparisons(total)}, not measured", findings)
     outcomes = [one.supports for one in relevant]
-    counted = (
-        f"{outcomes.count(True)} of {len(relevant)} comparisons for it, "
-        f"{outcomes.count(False)} against, {outcomes.count(None)} open{place}"
+    counted = f"{_comparisons(len(relevant))}{place}: " + ", ".join(
+        f"{outcomes.count(outcome)} {said}"
+        for outcome, said in OUTCOMES.items()
+        if outcome in outcomes
     )
     if not place and len(relevant) < total:
-        counted += f"; {total - len(relevant)} pending"
+        counted += f"; {total - len(relevant)} more not measured"
     if claim.needs_scale not in (None, scale):
         reason = f"only the budgets of scale {claim.needs_scale} can decide; {counted}"
         return Judgement(claim, "undecided", reason, findings)
@@ -121,15 +128,27 @@ def _verdict(claim: Claim, findings: list[Finding], scale: str) -> Judgement:
         verdict = "undecided"
         more = [(one.needed, one.unit) for one in relevant if one.needed is not None]
         most, unit = max(more) if claim.quantifier == "all" else min(more)
-        each = "them" if claim.quantifier == "all" else "one"
-        counted += f"; to decide {each}, {_many(most)} more (sample: {unit})"
+        decided = "all" if claim.quantifier == "all" else "one"
+        counted += f"; {_more(most, unit)} would decide {decided}"
     return Judgement(claim, verdict, counted, findings)
 
 
-def _many(needed: float) -> str:
-    if not math.isfinite(needed) or needed > 1e7:
-        return "more than ten million samples"
-    return f"some {math.ceil(needed):,} samples"
+def plural(n: float, noun: str) -> str:
+    """The noun as it stands after a number: 1 pair of classes, 2 pairs of classes."""
+    head, of, rest = noun.partition(" of ")
+    ending = "" if n == 1 else "es" if head.endswith("ch") else "s"
+    return f"{head}{ending}{of}{rest}"
+
+
+def _comparisons(n: int) -> str:
+    return f"{n} {plural(n, 'comparison')}"
+
+
+def _more(needed: float, unit: str) -> str:
+    if needed > 1e7:
+        return f"over ten million more {plural(needed, unit)}"
+    n = math.ceil(needed)
+    return f"some {n:,} more {plural(n, unit)}"
 
 
 # Effects

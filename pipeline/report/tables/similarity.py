@@ -12,7 +12,11 @@ FORMS = {"plain": "cka", "debiased": "cka_debiased"}
 SPLITS = ("novel", "base")
 
 
-def cells(results: Results, _: str, dataset: str) -> list[Cell]:
+def cells(results: Results, _: str, dataset: str, *, seeds: int) -> list[Cell]:
+    def rows(backbone: str, run: str) -> dict[str, str]:
+        twins = {column: twin[backbone] for column, twin in TWINS.items()}
+        return twins | ({"another seed": run} if seeds > 1 else {})
+
     return [
         Cell(
             row,
@@ -21,10 +25,7 @@ def cells(results: Results, _: str, dataset: str) -> list[Cell]:
             results.similarity(dataset, run, twin, split, name),
         )
         for backbone, run in BACKBONES.items()
-        for row, twin in [
-            *((column, twins[backbone]) for column, twins in TWINS.items()),
-            ("another seed", run),
-        ]
+        for row, twin in rows(backbone, run).items()
         for split in SPLITS
         for form, name in FORMS.items()
     ]
@@ -38,11 +39,11 @@ def table(results: Results, settings: Mapping[str, Any]) -> Table:
         title="Similarity (CKA) of features to those of the meta-learned twin",
         scale=settings["scale"],
         digits=4,
-        sections=sections(settings, partial(cells, results)),
+        sections=sections(settings, partial(cells, results, seeds=settings["seeds"])),
         notes=[
-            "Rows as the columns of Table 4. Another seed: the meta-learned run against itself "
-            "with another seed, which is as similar as its twins can be expected to be; pending "
-            "where there is one seed.",
+            "Rows as the columns of Table 4. Another seed, where there are several: the "
+            "meta-learned run against itself with another seed, which is as similar as its twins "
+            "can be expected to be.",
             "Plain CKA grows with the number of features where images are few; the debiased one "
             "does not. Standard errors are over folds of the images.",
         ],
