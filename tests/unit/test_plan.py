@@ -498,12 +498,12 @@ def test_a_budget_gives_a_command_to_paste(
     assert "r2d2_classical + r2d2_ridge (synthetic_cifar_fs, seed 0): for " in part
     assert "1 training of weight_clustering_0: not needed for any claim" in part
     command = part[part.index("snakemake --cores all") :].replace("\\\n", " ").split()
-    assert command[:12] == [
+    assert command == [
         *("snakemake", "--cores", "all"),
         "results/demo/evals/synthetic_cifar_fs/r2d2_ridge/seed0.json",
         "results/demo/evals/synthetic_cifar_fs/r2d2_classical/seed0.json",
         *("--config", "scale=demo"),
-        *("python", "-m", "pipeline", "report", "--scale"),
+        *("python", "-m", "pipeline", "report", "--", "--config", "scale=demo"),
     ]
     # What is left over goes to what serves no claim, whose record is a target of its own.
     said = planned(demo, monkeypatch, "1h")

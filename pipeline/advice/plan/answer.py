@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pipeline import config_files, jobs, records
 from pipeline.advice.durations import Known
+from pipeline.advice.plan.budget import part
 from pipeline.advice.plan.costs import Costs, max_memory
 from pipeline.advice.plan.estimates import ON_DEVICE, Cost, Estimates, kinds
-from pipeline.advice.plan.part import part
 from pipeline.advice.quantities import counted, duration, noun, plural, seconds, size
 from pipeline.advice.workflow import Job, options_of, overrides, pending
 from pipeline.config.experiment import Experiment

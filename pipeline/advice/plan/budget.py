@@ -164,9 +164,10 @@ def _command(
                 (dataset, one, seed) in there for one in needed for seed in range(experiment.seeds)
             ):
                 files.append(job.outputs[0])
-    words = ["snakemake --cores all", *files, *bare, *([shlex.join(options)] if options else [])]
+    with_options = [shlex.join(options)] if options else []
+    words = ["snakemake --cores all", *files, *bare, *with_options]
     return [
         "To run it, in bash:",
         *("  " + " \\\n    ".join(words)).split("\n"),
-        f"  python -m pipeline report --scale {experiment.scale}",
+        "  " + " -- ".join(["python -m pipeline report", *with_options]),
     ]
