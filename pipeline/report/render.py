@@ -84,17 +84,20 @@ class Layout:
     def ours(self, _: Section, cell: Cell) -> Entry:
         if cell.ours is None:
             return Entry(PENDING)
-        return Entry(estimated(cell.ours, self.table.digits), cell.best, cell.marks)
+        return Entry(estimated(cell.ours, self._digits(cell)), cell.best, cell.marks)
 
     def interval(self, _: Section, cell: Cell) -> Entry:
-        return Entry(interval_of(cell.ours, self.table.digits) if cell.ours else "")
+        return Entry(interval_of(cell.ours, self._digits(cell)) if cell.ours else "")
 
     def paper(self, section: Section, cell: Cell) -> Entry:
         if cell.paper is None:
             return Entry()
         # To generated images the paper's numbers are no more than an example of its form.
-        difference = "" if section.is_stand_in else _difference(cell, self.table.digits)
+        difference = "" if section.is_stand_in else _difference(cell, self._digits(cell))
         return Entry(f"{printed(cell.paper)}{difference}", marks=cell.paper_marks)
+
+    def _digits(self, cell: Cell) -> int:
+        return self.table.digits if cell.digits is None else cell.digits
 
     @property
     def notes(self) -> list[str]:
@@ -134,7 +137,7 @@ class Layout:
 
 def estimated(ours: Estimate, digits: int) -> str:
     """The mean with its standard error."""
-    return f"{ours.mean:.{digits}f}" + ("" if ours.se is None else f" ± {ours.se:.{digits}f}")
+    return f"{ours.mean:,.{digits}f}" + ("" if ours.se is None else f" ± {ours.se:.{digits}f}")
 
 
 def interval_of(ours: Estimate, digits: int) -> str:

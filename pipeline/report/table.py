@@ -78,6 +78,8 @@ class Cell:
     # Cells with the same rivals compete: the best of them is in bold, as in the paper.
     rivals: str | None = None
     best: bool = False
+    # After the point, where they are not those of the table.
+    digits: int | None = None
 
     @cached_property
     def ours(self) -> Estimate | None:

@@ -100,6 +100,12 @@ def test_a_table_in_markdown(table: Table) -> None:
     assert [words(line) for line in lines] == [words(line) for line in MARKDOWN.splitlines()]
 
 
+def test_a_count_has_no_digits_after_the_point(table: Table) -> None:
+    counted = [Cell("Ours", "", "steps", percent(180_000), digits=0)]
+    whole = replace(table, sections=[Section("cifar_fs", "cifar_fs", counted)])
+    assert "| Ours | 180,000 |" in " ".join(markdown(Layout(whole, [])).split())
+
+
 def words(line: str) -> list[str]:
     """Without the widths of columns and the rule below their names."""
     if set(line) <= set("|-"):

@@ -33,8 +33,14 @@ def cells(results: Results, _: str, dataset: str) -> list[Cell]:
     for run in runs or ["every run"]:
         found += [
             Cell(run, "", "seconds a step", results.step_seconds(dataset, run)),
-            Cell(run, "", "steps", results.read("training", dataset, run, "steps", unit="run")),
-            Cell(run, "", "seconds in all", total_seconds(results, dataset, run)),
+            Cell(
+                run,
+                "",
+                "steps",
+                results.read("training", dataset, run, "steps", unit="run"),
+                digits=0,
+            ),
+            Cell(run, "", "seconds in all", total_seconds(results, dataset, run), digits=1),
         ]
     return found
 
