@@ -91,7 +91,7 @@ def _small_multiples(runs: list[str], plotted: pd.DataFrame) -> Canvas:
 def _curves(pair: Iterable[Axes], run: str, plotted: pd.DataFrame) -> None:
     above, below = pair
     below.set_xlabel("step", fontsize=5, labelpad=1)
-    above.set_title(run, fontsize=6)
+    above.set_title(run, fontsize=5)
     above.tick_params(labelbottom=False)
     below.sharex(above)
     below.xaxis.set_major_formatter(EngFormatter(sep=""))
