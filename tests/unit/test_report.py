@@ -105,7 +105,7 @@ def test_the_forms_of_a_table_agree(name: str, worlds: Mapping[str, Path]) -> No
             assert float(row["mean"]) == pytest.approx(cell["value"], rel=1e-12)
             mean, _, se = cell["ours"].partition(" ± ")
             half = 0.5 * 10.0 ** -len(mean.partition(".")[2]) + 1e-12
-            assert abs(float(mean) - cell["value"]) <= half
+            assert abs(float(mean.replace(",", "")) - cell["value"]) <= half
             assert bool(se) == bool(row["standard_error"]) == bool(cell["interval"])
             if se:
                 assert abs(float(se) - float(row["standard_error"])) <= half
