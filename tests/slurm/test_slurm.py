@@ -188,6 +188,14 @@ def test_jobs_get_what_they_need_and_none_runs_twice(ran, cluster):
         }.get(rule, "8000M")
 
 
+def unsealed(text: bytes) -> Any:
+    """What a file of JSON holds, without the checksum of a record, which is of its times too."""
+    content = json.loads(text)
+    if isinstance(content, dict):
+        content.pop("sha256", None)
+    return content
+
+
 def without_times(record: Any) -> Any:
     if isinstance(record, dict):
         return {key: without_times(part) for key, part in record.items() if key not in TIMES}
@@ -208,7 +216,7 @@ def test_results_are_those_of_this_machine_bit_for_bit(ran, ran_locally):
     for file in files(ran):
         here, there = (ran_locally / str(file)).read_bytes(), (ran / str(file)).read_bytes()
         if file.suffix == ".json":
-            here, there = (without_times(json.loads(part)) for part in (here, there))
+            here, there = (without_times(unsealed(part)) for part in (here, there))
         assert here == there, file
 
 
