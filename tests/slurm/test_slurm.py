@@ -178,14 +178,16 @@ def test_jobs_get_what_they_need_and_none_runs_twice(ran, cluster):
         needs_gpu = rule != "pack"
         assert job["Partition"] == ("gpu" if needs_gpu else "cpu")
         assert job.get("TresPerJob") == ("gres:gpu:1" if needs_gpu else None)
-        # Those of a group follow one another: the largest counts.
+        # Those of a group that use the GPU follow one another: the largest counts. A projection
+        # uses none, and Snakemake puts it beside a measurement or an evaluation, as it happens.
         memory = re.search(r"mem=(\w+)", job["TRES"])[1]
-        assert memory == {
-            "pack": "4000M",
-            "compare": "16000M",
-            model: "16000M",
-            both: "20000M",
-        }.get(rule, "8000M")
+        allowed = {
+            "pack": ["4000M"],
+            "compare": ["16000M"],
+            model: ["16000M"],
+            both: ["16000M", "20000M"],
+        }
+        assert memory in allowed.get(rule, ["8000M"])
 
 
 def unsealed(text: bytes) -> Any:
