@@ -153,7 +153,9 @@ def report(options: argparse.Namespace) -> None:
     from pipeline.report import page
     from pipeline.report.results import Results
 
-    experiment = _experiment(options).model_copy(update={"strict": options.strict})
+    experiment = _experiment(options)
+    if options.strict:
+        experiment = experiment.model_copy(update={"strict": True})
     folder = Path("results", experiment.scale)
     # Parts have most records in common.
     read = cache(records.read)
