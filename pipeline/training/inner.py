@@ -156,18 +156,12 @@ def new_head(n_features: int, n_way: int) -> nn.Linear:
     return head
 
 
-def joined(parts: Iterable[Tensor], leading: int = 0) -> Float[Tensor, "*episode parameter"]:
-    """The vectors that have these parts, behind as many leading dimensions.
+def joined(parts: Iterable[Tensor]) -> Vector:
+    """The vector that has these parts.
 
-    They hold filters with their input channels last, as convolutions on a CPU like them.
+    It holds filters with their input channels last, as convolutions on a CPU like them.
     """
-    return torch.cat(
-        [
-            (part.movedim(leading + 1, -1) if part.ndim > leading + 2 else part).flatten(leading)
-            for part in parts
-        ],
-        -1,
-    )
+    return torch.cat([(part.movedim(1, -1) if part.ndim > 2 else part).flatten() for part in parts])
 
 
 def autograd(
@@ -279,10 +273,9 @@ def adam(
     seen = steps + 1
     if squares.ndim == 1:
         seen = seen + torch.arange(len(slopes), device=slopes.device)
-        handed = [squares]
-        for slope in slopes:
-            handed.append((BETA2 * handed[-1]).addcmul_(slope, slope, value=1 - BETA2))
-        each, squares = torch.stack(handed[1:]), handed[-1]
+        each = torch.empty_like(slopes)
+        for own, slope in zip(each, slopes, strict=True):
+            squares = torch.mul(squares, BETA2, out=own).addcmul_(slope, slope, value=1 - BETA2)
     else:
         each = squares = (BETA2 * squares).addcmul_(slopes, slopes, value=1 - BETA2)
     corrections = (1 - BETA2 ** seen.double()).to(slopes.dtype).view(-1, 1)

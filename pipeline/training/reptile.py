@@ -24,7 +24,6 @@ from pipeline.training.inner import (
     Vectors,
     adam,
     gradients,
-    joined,
     minibatches,
     new_head,
     runs_together,
@@ -129,23 +128,25 @@ class Training(Algorithm):
         parameters = start.expand(n_tasks, -1)
         if run.moments == "per_task":
             squares = squares.expand(n_tasks, -1)
-        tasks = torch.arange(n_tasks, device=images.device)[:, None]
-        losses = []
-        for batch in batches.unbind(1):
+        # All steps' images at once, with channels last in memory, where steps take them.
+        tasks = torch.arange(n_tasks, device=images.device)[:, None, None]
+        shown = images.movedim(2, -1)[tasks, batches].movedim(-1, 3)
+        losses, pull = [], torch.zeros((), device=images.device)
+        for batch, truth in zip(shown.unbind(1), labels[batches].unbind(1), strict=True):
             slopes, loss = gradients(
                 self.network,
                 parameters,
-                images[tasks, batch],
-                labels[batch],
+                batch,
+                truth,
                 together=self.together and n_tasks > 1,
             )
             losses.append(loss.mean())
-            pull = torch.zeros_like(slopes)
+            seen = slopes
             if run.coefficient:
-                pull = run.coefficient * self._away_from_mean(parameters)
-            seen = slopes + pull if run.pull == "gradient" else slopes
+                pull = self._away_from_mean(parameters).mul_(run.coefficient)
+                seen = slopes + pull if run.pull == "gradient" else slopes
             parameters, squares = adam(parameters, seen, squares, steps, run.inner_lr)
-            if run.pull == "weights":
+            if run.coefficient and run.pull == "weights":
                 parameters = parameters - pull
             steps = steps + (1 if run.moments == "per_task" else n_tasks)
         metrics = {"loss": torch.stack(losses).mean()}
@@ -159,16 +160,15 @@ class Training(Algorithm):
 
         The mean, and the norms of filters, are taken for constants.
         """
-        run = self.run
-        parts = self.network.parts(parameters)
-        away = [
-            (value - value.mean(0))
-            / (_squared_norms(value) if run.distance == "filter_normalised" else 1)
-            if run.pull_vectors or value.ndim > 2
-            else torch.zeros_like(value)
-            for value in parts.values()
-        ]
-        return joined(away, leading=1)
+        away = parameters - parameters.mean(0)
+        # Views of one vector, to be divided where they lie.
+        own, shares = self.network.parts(parameters), self.network.parts(away)
+        for name, value in own.items():
+            if value.ndim == 2 and not self.run.pull_vectors:
+                shares[name].zero_()
+            elif self.run.distance == "filter_normalised":
+                shares[name].div_(_squared_norms(value))
+        return away
 
 
 def distance_to_mean(network: Network, parameters: Vectors) -> Float[Tensor, ""]:
