@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,8 @@ def pack(source: Source, dataset: str, out: Path, workers: int) -> Passport:
     UserError
         If a split is empty, a class stands in it twice or in two splits, a class has the
         wrong number or size of images, or the disk has not enough room.
+    MemoryError
+        Also where a worker was killed.
     """
     check_class_split(dataset, source.classes)
     _check_room(source, out)
@@ -243,7 +246,11 @@ def _crew(source: Source, workers: int) -> Iterator[WriteClasses]:
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_equip, initargs=(source,)
     ) as pool:
-        yield partial(pool.map, _write_class_in_worker)
+        try:
+            yield partial(pool.map, _write_class_in_worker)
+        except BrokenProcessPool:
+            # Who kills one of several equal processes is, nearly always, a system short of memory.
+            raise MemoryError("a process that packs was killed") from None
 
 
 _worker_source: Source

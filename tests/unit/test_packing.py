@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +73,21 @@ def test_every_pixel_and_label_comes_back(
                     packed.images(split)[labels == label], source.images(name)
                 )
         packed.verify()
+
+
+class Fatal(Noise):
+    """Kills the process that reads it, as a system short of memory does."""
+
+    def images(self, name: str) -> NDArray[np.uint8]:
+        if name == "fig":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().images(name)
+
+
+def test_a_killed_worker_counts_as_memory_that_does_not_suffice(tmp_path: Path) -> None:
+    with pytest.raises(MemoryError, match="a process that packs was killed"):
+        pack(Fatal(CLASSES), "fatal", tmp_path, workers=2)
+    assert not (tmp_path / "passport.json").exists()
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
