@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.workflow import forked
+
 ROOT = Path(__file__).resolve().parents[2]
 # All that a run needs.
 PARTS = ["Snakefile", "rules", "profiles", "environment.yaml", "config.yaml", "scales", "pipeline"]
@@ -64,12 +66,14 @@ class Project:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def files(self, *arguments: str) -> dict[str, bool]:
+    def files(self) -> dict[str, bool]:
         """Every file that the workflow makes, and whether snakemake would make it now."""
-        summary = self.python("snakemake", "--summary", *arguments)
-        assert summary.returncode == 0, summary.stderr
-        header, *lines = (line.split("\t") for line in summary.stdout.splitlines())
-        rows = [dict(zip(header, line, strict=True)) for line in lines]
+        output = self.root.with_name(f"{self.root.name}.summary")
+        status = forked.snakemake(["--summary"], self.root, self.environment, output)
+        assert status == 0, output.read_text()
+        lines = (line.split("\t") for line in output.read_text().splitlines())
+        header, *rows = (line for line in lines if len(line) > 1)
+        rows = [dict(zip(header, row, strict=True)) for row in rows]
         plans = {"update pending": True, "no update": False}
         return {row["output_file"]: plans[row["plan"]] for row in rows}
 
@@ -100,8 +104,7 @@ def checkout() -> Callable[[Path], Project]:
         root.mkdir(parents=True)
         for part in PARTS:
             if (ROOT / part).is_dir():
-                unwanted = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(ROOT / part, root / part, ignore=unwanted)
+                shutil.copytree(ROOT / part, root / part)
             else:
                 shutil.copy2(ROOT / part, root)
         return Project(root)
