@@ -1,6 +1,6 @@
 # make demo   install, and run the whole workflow on generated images
 # make test   install, and run the linters and all tests
-# make test-slurm   the workflow on a SLURM that is started for it: minutes, as root, on Debian
+# make test-slurm   the demo on a SLURM that is started for it: half an hour, as root, on Debian
 # make bench  measure the speed of each part
 # make soak   kill every job again and again, and compare what it leaves bit for bit
 

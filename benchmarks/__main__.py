@@ -5,6 +5,7 @@ seconds. The machine's own speed stands beside it as the rate of a large matrix 
 measured anew before each part, since a figure means little without it.
 """
 
+import argparse
 import json
 import platform
 from collections.abc import Callable, Iterator
@@ -21,20 +22,23 @@ from pipeline.files import write_json, write_text
 from pipeline.machine import prepare
 
 RESULTS = Path(__file__).parent / "results"
-PARTS: list[Callable[[], Iterator[Figure]]] = [
-    heads.evaluation,
-    heads.support_vector_machine,
-    training.training_input,
-    training.steps,
-    packing.packing,
-    similarity.similarity,
-]
+PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "evaluation": heads.evaluation,
+    "svm": heads.support_vector_machine,
+    "input": training.training_input,
+    "steps": training.steps,
+    "packing": packing.packing,
+    "similarity": similarity.similarity,
+}
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--part", action="append", choices=PARTS, help="default: each of them")
+    chosen = parser.parse_args().part or PARTS
     prepare("cpu", threads=1)
     figures = []
-    for figure in (figure for part in PARTS for figure in part()):
+    for figure in (figure for part in chosen for figure in PARTS[part]()):
         figures.append(figure)
         print(f"{figure.part}: {figure.value:,.4g} {figure.unit}", flush=True)
     machine = {

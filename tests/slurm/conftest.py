@@ -37,7 +37,7 @@ class Cluster:
 def unavailable() -> str | None:
     """Why there can be no SLURM here."""
     if ASKED not in os.environ:
-        return "takes minutes, and installs SLURM: make test-slurm"
+        return "takes half an hour, and installs SLURM: make test-slurm"
     if os.geteuid() != 0:
         return "only root can start a SLURM"
     if not shutil.which("dpkg"):

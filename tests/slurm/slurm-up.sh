@@ -75,16 +75,17 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 KillWait=30
 
-NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=128000 Gres=gpu:2 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=128000 Gres=gpu:3 State=UNKNOWN
 PartitionName=DEFAULT Nodes=$host MaxTime=1-00:00:00 GraceTime=30 State=UP
 PartitionName=cpu PriorityTier=1 Default=YES
 PartitionName=gpu PriorityTier=1
 PartitionName=urgent PriorityTier=2
 END
-# Two GPUs that can be asked for: SLURM wants a device for each, and any will do.
+# Three GPUs that can be asked for: SLURM wants a device for each, and any will do.
 cat >"$state/gres.conf" <<END
 NodeName=$host Name=gpu File=/dev/null
 NodeName=$host Name=gpu File=/dev/zero
+NodeName=$host Name=gpu File=/dev/full
 END
 
 slurmctld
