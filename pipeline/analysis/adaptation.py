@@ -31,8 +31,8 @@ def adapt(
     An adaptation with as many queries per class as the heads meets their first episodes.
     """
     started = time.monotonic()
-    packed = Packed.open(data)
-    trained = Weights(weights, settings)
+    packed = Packed.open(data, settings["dataset"])
+    trained = Weights(weights, settings | {"images": packed.passport.fingerprint})
     initial = _initial(trained, settings["backbone"], packed.passport.image_size, device)
     images = torch.from_numpy(np.array(packed.images("novel"))).to(device)
     protocol = settings["episodes"]

@@ -30,12 +30,12 @@ def embed(
     Raises
     ------
     UserError
-        If the weights cannot be used, or a feature is not finite.
+        If the weights cannot be used or are of other images, or a feature is not finite.
     """
     started = time.monotonic()
-    packed = Packed.open(data)
+    packed = Packed.open(data, settings["dataset"])
     passport = packed.passport
-    trained = Weights(weights, settings)
+    trained = Weights(weights, settings | {"images": passport.fingerprint})
     backbone = trained.backbone(settings["backbone"], passport.image_size, device)
     checksums = {}
     for split, images_per_class in settings["images_per_class"].items():

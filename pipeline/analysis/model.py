@@ -1,6 +1,7 @@
 """A trained model, read back from what a run wrote."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ class Weights:
 
     Parameters
     ----------
-    settings
-        Of the job that uses them: they must be of its scale, data set, run and seed. Without
-        any they may be of any run.
+    whose
+        What they must be of, as far as it is said: scale, dataset, run, seed and the fingerprint
+        of the images.
 
     Raises
     ------
     UserError
-        If they are missing, damaged or of another run.
+        If they are missing, damaged or of another run or other images.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, whose: Mapping[str, Any]) -> None:
         self.path = path
         try:
             self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -35,8 +36,8 @@ class Weights:
         except (OSError, tensor_files.DamagedError) as error:
             raise self._unusable(error) from None
         for name, value in about.items():
-            if settings is not None and settings[name] != value:
-                raise self._unusable(f"they are of {name} {value}, not {settings[name]}")
+            if whose.get(name, value) != value:
+                raise self._unusable(f"they are of {name} {value}, not {whose[name]}")
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The tensors of a part; none if the run has no such part."""

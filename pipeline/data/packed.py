@@ -107,19 +107,26 @@ class Packed:
     passport: Passport
 
     @classmethod
-    def open(cls, folder: Path) -> "Packed":
+    def open(cls, folder: Path, dataset: str | None = None) -> "Packed":
         """Open what ``pack`` wrote: types, shapes and labels are checked, pixels are not.
+
+        Parameters
+        ----------
+        dataset
+            Which one it must be; any if None.
 
         Raises
         ------
         UserError
-            If a file is missing, torn or of another version.
+            If a file is missing, torn or of another version, or it is another data set.
         """
         try:
             text = (folder / PASSPORT).read_text(encoding="utf-8")
             packed = cls(folder, Passport.model_validate_json(text))
         except (OSError, ValidationError, UnicodeDecodeError) as error:
             raise _unusable(folder / PASSPORT, str(error)) from error
+        if dataset not in (None, packed.passport.dataset):
+            raise UserError(f"{folder} holds {packed.passport.dataset}, not {dataset}; see --data")
         for split in SPLITS:
             packed.images(split)
             labels = class_labels(
@@ -185,5 +192,5 @@ def _unusable(path: Path, reason: str) -> UserError:
     folder = path if path.is_dir() else path.parent
     return UserError(
         f"{path} cannot be used: {reason}. "
-        f"Pack the data set again: snakemake --force {folder / PASSPORT}"
+        f"Pack the data set again: snakemake --cores all --force {folder / PASSPORT}"
     )

@@ -51,7 +51,7 @@ def train(
         If the loss is no longer a number, the disk does not suffice, or another process trains
         the same run.
     """
-    packed = Packed.open(data)
+    packed = Packed.open(data, settings["dataset"])
     title = f"{settings['dataset']} {settings['run']} seed {settings['seed']}"
     with alone(state / "lock", title):
         _train(settings, code, packed, out, state, device, title)
@@ -150,13 +150,16 @@ def _due(step: int, steps: int, times: int) -> bool:
     return step * times // steps > (step - 1) * times // steps
 
 
-def step_seconds(log: list[dict[str, Any]]) -> list[float]:
-    """The time of a step in each stretch between two entries of a log, validations left out."""
-    seconds, step, elapsed = [], 0, 0.0
+def step_seconds(log: list[dict[str, Any]], steps: int) -> list[float]:
+    """The time of a step in each of LOGGED equal stretches of a run, validations left out."""
+    seconds, began, taken, step, elapsed = [], 0, 0.0, 0, 0.0
     for entry in log:
         if entry["step"] > step:
-            seconds.append((entry["elapsed_s"] - elapsed) / (entry["step"] - step))
+            taken += entry["elapsed_s"] - elapsed
         step, elapsed = entry["step"], entry["elapsed_s"]
+        if step > began and _due(step, steps, LOGGED):
+            seconds.append(taken / (step - began))
+            began, taken = step, 0.0
     return seconds
 
 
@@ -252,8 +255,9 @@ def _write(
 ) -> None:
     algorithm.modules.load_state_dict(best or algorithm.modules.state_dict())
     algorithm.finish()
-    whose = {name: settings[name] for name in ("scale", "dataset", "run", "seed")}
-    content = tensor_files.dump(algorithm.modules.state_dict(), whose)
+    about = {name: settings[name] for name in ("scale", "dataset", "run", "seed")}
+    about["images"] = packed.passport.fingerprint
+    content = tensor_files.dump(algorithm.modules.state_dict(), about)
     with replacing(out / "weights.safetensors", len(content)) as temporary:
         temporary.write_bytes(content)
     records.write(
@@ -266,7 +270,7 @@ def _write(
         wall_s=progress.elapsed_s,
         values={
             "steps": progress.step,
-            "step_seconds": step_seconds(progress.log),
+            "step_seconds": step_seconds(progress.log, progress.step),
             "kept": "best" if best else "last",
             "log": progress.log,
         },

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from pipeline import tensor_files
 from pipeline.__main__ import main
 from pipeline.analysis import adaptation, clustering, embedding, evaluation, similarity
 from pipeline.analysis.model import Weights
@@ -253,9 +254,9 @@ def weights(alone: dict[str, soak.Job], tmp_path: Path) -> Path:
     return tmp_path / "out" / "weights.safetensors"
 
 
-def unusable(path: Path, settings: dict[str, Any] | None = None) -> str:
+def unusable(path: Path, whose: dict[str, Any] | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        Weights(path, settings)
+        Weights(path, whose or {})
     return str(caught.value).replace(f"{path.parent}/", "")
 
 
@@ -275,12 +276,13 @@ def test_weights_that_changed_on_disk_are_refused(weights: Path, outcome: Outcom
         weights.write_bytes(content[:size])
         assert "delete the file and run snakemake again" in unusable(weights)
     weights.write_bytes(content)
-    Weights(weights)
+    Weights(weights, {})
 
 
-@pytest.mark.parametrize("name", ["scale", "dataset", "run", "seed"])
+@pytest.mark.parametrize("name", ["scale", "dataset", "run", "seed", "images"])
 def test_weights_of_another_run_are_refused(name: str, weights: Path) -> None:
     own = {"scale": "demo", "dataset": "tiny", "run": "r2d2_ridge", "seed": 0}
+    own["images"] = tensor_files.load(weights)[1]["images"]
     Weights(weights, own)
     message = unusable(weights, {**own, name: "other"})
     assert message == (

@@ -28,6 +28,8 @@ from pipeline.config_files import merged
 from pipeline.data.augmentation import Normalisation
 from pipeline.data.episodes import Episodes, sample
 from pipeline.data.packed import Packed
+from pipeline.data.packing import pack
+from pipeline.data.synthetic import Synthetic
 from pipeline.errors import UserError
 from pipeline.files import write_json
 from pipeline.machine import describe, prepare
@@ -677,7 +679,7 @@ def test_weights_are_read_by_part(model: Callable[[str], Model]) -> None:
         run: {
             name
             for name in ("backbone", "head", "moments")
-            if Weights(model(run).weights).part(name)
+            if Weights(model(run).weights, {}).part(name)
         }
         for run in ("r2d2_classical", "maml_1shot", "reptile")
     }
@@ -686,13 +688,46 @@ def test_weights_are_read_by_part(model: Callable[[str], Model]) -> None:
         "maml_1shot": {"backbone", "head"},
         "reptile": {"backbone", "head", "moments"},
     }
-    weights = Weights(model("reptile").weights)
+    weights = Weights(model("reptile").weights, {})
     assert weights.sha256 == hashlib.sha256(model("reptile").weights.read_bytes()).hexdigest()
     tensors = load_file(model("reptile").weights)
     assert sum(len(weights.part(name)) for name in ("backbone", "head", "moments")) == len(tensors)
     torch.testing.assert_close(weights.part("head")["bias"], tensors["head.bias"])
     assert int(weights.part("moments")["steps"]) > 0
     assert not weights.part("hea")
+
+
+@pytest.mark.parametrize("verb", ["train", "embed", "adapt"])
+def test_images_of_another_data_set_are_refused(
+    verb: str, model: Callable[[str], Model], packed: Path, tmp_path: Path
+) -> None:
+    """Or generated images would stand in a table under the name of real ones."""
+    own = {**settings(verb, "maml_1shot"), "dataset": "cifar_fs"}
+    weights = model("maml_1shot").weights
+    with pytest.raises(UserError, match=f"{packed} holds tiny, not cifar_fs; see --data"):
+        match verb:
+            case "train":
+                loop.train(own, "digest", packed, tmp_path, tmp_path / "state", CPU)
+            case "embed":
+                embed(own, "digest", weights, packed, tmp_path, CPU)
+            case _:
+                adapt(own, "digest", weights, packed, tmp_path / "out.json", CPU)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["embed", "adapt"])
+def test_images_other_than_a_model_was_trained_on_are_refused(
+    verb: str, model: Callable[[str], Model], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    pack(Synthetic(image_size=16, images_per_class=20, seed=1), "tiny", other, workers=1)
+    own, weights = settings(verb, "maml_1shot"), model("maml_1shot").weights
+    with pytest.raises(UserError, match=f"weights {weights}: they are of images .*, not "):
+        if verb == "embed":
+            embed(own, "digest", weights, other, tmp_path / "out", CPU)
+        else:
+            adapt(own, "digest", weights, other, tmp_path / "out.json", CPU)
+    assert list(tmp_path.iterdir()) == [other]
 
 
 @pytest.mark.parametrize("part", ["backbone", "head", "moments"])
@@ -713,7 +748,7 @@ def test_a_part_that_does_not_fit_is_refused(
 
 
 def test_a_backbone_is_read_ready_to_be_used(model: Callable[[str], Model]) -> None:
-    weights = Weights(model("maml_1shot").weights)
+    weights = Weights(model("maml_1shot").weights, {})
     options = settings("adapt", "maml_1shot")["backbone"]
     backbone = weights.backbone(options, 16, CPU)
     assert isinstance(backbone, conv4.Conv4)

@@ -235,12 +235,24 @@ def test_the_best_validated_weights_are_kept(tiny_settings, packed, tmp_path, mo
 
 def test_the_time_of_a_step_leaves_validations_out():
     log = [
-        {"step": 2, "loss": 1.0, "elapsed_s": 2.0},
-        {"step": 4, "loss": 1.0, "elapsed_s": 5.0},
-        {"step": 4, "validation": 0.5, "elapsed_s": 105.0},
-        {"step": 5, "loss": 1.0, "elapsed_s": 105.25},
+        {"step": 1, "loss": 1.0, "elapsed_s": 2.0},
+        {"step": 2, "loss": 1.0, "elapsed_s": 5.0},
+        {"step": 2, "validation": 0.5, "elapsed_s": 105.0},
+        {"step": 3, "loss": 1.0, "elapsed_s": 105.25},
     ]
-    assert loop.step_seconds(log) == [1.0, 1.5, 0.25]
+    assert loop.step_seconds(log, 3) == [2.0, 3.0, 0.25]
+
+
+def test_stretches_that_are_timed_are_equally_long():
+    """So that their mean is that of all steps, wherever else validations fall."""
+    steps, marks = 6000, {*range(120, 6001, 120)}
+    log = [
+        {"step": step, "elapsed_s": 0.5 * min(step, 3000) + 0.1 * max(0, step - 3000)}
+        for step in sorted(marks | {*range(100, 6001, 100)})
+    ]
+    seconds = loop.step_seconds(log, steps)
+    assert len(seconds) == loop.LOGGED == len(marks)
+    assert np.mean(seconds) == pytest.approx(log[-1]["elapsed_s"] / steps)
 
 
 def test_every_shot_is_validated_and_the_first_decides(tiny_settings, packed, tmp_path):
