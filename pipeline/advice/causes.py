@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import digest, jobs
-from pipeline.advice.quantities import plural
 from pipeline.advice.workflow import Job, Memory, remembered
+from pipeline.words import plural
 
 # Where a setting of a job comes from, by how its name begins; {run} is the job's.
 _KEYS = {

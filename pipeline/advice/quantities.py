@@ -1,4 +1,4 @@
-"""Durations and sizes as people write and read them."""
+"""Durations as people write them, and jobs as they are called."""
 
 import re
 from collections import Counter
@@ -21,29 +21,6 @@ def seconds(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise UserError(f"{text!r} is no time; write it as 90s, 30m, 8h or 2d, more than zero")
     return float(match[1]) * _SECONDS[match[2]]
-
-
-def duration(value: float) -> str:
-    """Seconds in the unit that suits them."""
-    if value < 99.5:
-        return f"{value:.0f} s"
-    if value < 99.5 * 60:
-        return f"{value / 60:.0f} min"
-    if value < 48 * 3600:
-        return f"{value / 3600:.1f} h"
-    return f"{value / 86400:.1f} days"
-
-
-def size(n_bytes: float) -> str:
-    """Bytes in the unit that suits them."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.3g} {unit}"
-    return f"{n_bytes:.0f} B"
-
-
-def plural(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 # What the jobs of a rule are called, where it is not the rule's name with an s.

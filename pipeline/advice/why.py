@@ -7,9 +7,10 @@ from pathlib import Path
 from pipeline import config_files, jobs
 from pipeline.advice import durations
 from pipeline.advice.causes import ORDER, Cause, causes, date
-from pipeline.advice.quantities import counted, duration, noun, plural
+from pipeline.advice.quantities import counted, noun
 from pipeline.advice.workflow import MEMORY, Job, options_of, overrides, pending, remembered
 from pipeline.errors import UserError
+from pipeline.words import duration, plural
 
 # So many lines of what moved fit on a screen with the rest.
 SHOWN = 14

@@ -131,13 +131,21 @@ def options_of(scale: str | None, options: Sequence[str]) -> list[str]:
 
 def _fault(output: str) -> str:
     """What Snakemake says last, without Python's own account of it."""
+    if unmade := re.search(r"No rule to produce (\S+)", output):
+        hint = (
+            "what sets the configuration follows --config"
+            if "=" in unmade[1]
+            else "snakemake --summary lists what can be made"
+        )
+        return f"  no rule makes {unmade[1]}; {hint}"
     _, planning, words = output.partition("Building DAG of jobs...")
     if planning:
         said = re.split(r"^(?:Wildcards|Traceback).*:$", words, flags=re.M)[0]
     else:  # it did not come to read all rules
         said = output.rpartition("\n\n")[2] if "Traceback (" in output else output
     lines = [line for line in said.strip().splitlines() if not line.startswith(("  File", "Using"))]
-    return "\n".join(f"  {line}" for line in lines[-8:])
+    shown = lines[-1:] if lines and lines[0].startswith("usage:") else lines[-8:]
+    return "\n".join(f"  {line}" for line in shown)
 
 
 def _parse(text: str) -> list[Job]:

@@ -244,6 +244,18 @@ def test_what_was_measured_goes_before_what_is_estimated(demo: Any, here: Path) 
     assert Costs(demo, Known()).of(job).source == EARLIER
 
 
+def test_another_seed_of_a_training_that_was_interrupted_takes_all_of_its_time(
+    demo: Any, here: Path
+) -> None:
+    job = a_job(demo, "train", "r2d2_ridge")
+    # The benchmark file is of the last part.
+    timed(here / "logs/demo/train/synthetic_cifar_fs/r2d2_ridge/seed7.tsv", 30.0)
+    record = here / "results/demo/train/synthetic_cifar_fs/r2d2_ridge/seed7/record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"wall_s": 7200.0}')
+    assert estimated(demo).of(job) == Cost(7200.0, EARLIER)
+
+
 def test_a_training_is_its_steps_and_its_validations(demo: Any, here: Path) -> None:
     found = estimated(demo)
     # Two validations, of 16 x 200 images.

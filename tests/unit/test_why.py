@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import config_files, digest, jobs
 from pipeline.advice import causes, durations, workflow
-from pipeline.advice.quantities import duration, plural, seconds, size
+from pipeline.advice.quantities import seconds
 from pipeline.advice.why import why
 from pipeline.advice.workflow import Job, Memory, remembered
 from pipeline.errors import UserError
@@ -94,6 +94,18 @@ def test_nothing_to_do_is_no_job() -> None:
         (
             "Building DAG of jobs...\nIn rule a:\nError:\n  UserError: no b\nWildcards:\n  x=1\nTraceback:\n  f",
             "  In rule a:\n  Error:\n    UserError: no b",
+        ),
+        (
+            "Building DAG of jobs...\nMissingRuleException:\nNo rule to produce a/tabel3.md (if you",
+            "  no rule makes a/tabel3.md; snakemake --summary lists what can be made",
+        ),
+        (
+            "Building DAG of jobs...\nMissingRuleException:\nNo rule to produce seeds=2 (if you use",
+            "  no rule makes seeds=2; what sets the configuration follows --config",
+        ),
+        (
+            "usage: snakemake [-h]\n  [--dry-run]\nsnakemake: error: ambiguous option: --confg",
+            "  snakemake: error: ambiguous option: --confg",
         ),
     ],
 )
@@ -472,21 +484,6 @@ def test_times_are_read(text: str, value: float) -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is no time; write it as 90s, 30m, 8h or 2d"):
         seconds(text)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (7200, "2.0 h"), (3 * 86400, "3.0 days")],
-)
-def test_times_are_written_in_the_unit_that_suits(value: float, text: str) -> None:
-    assert duration(value) == text
-
-
-def test_sizes_and_numbers() -> None:
-    assert [size(n) for n in (12, 1234, 5.6e6, 7.89e9)] == ["12 B", "1.23 kB", "5.6 MB", "7.89 GB"]
-    assert [plural(1, "job"), plural(2000, "job"), plural(2, "was", "were")] == [
-        *("1 job", "2,000 jobs", "2 were"),
-    ]
 
 
 # The answer

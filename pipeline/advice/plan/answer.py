@@ -10,9 +10,10 @@ from pipeline.advice.durations import Known
 from pipeline.advice.plan.budget import part
 from pipeline.advice.plan.costs import Costs, max_memory
 from pipeline.advice.plan.estimates import ON_DEVICE, Cost, Estimates, kinds
-from pipeline.advice.quantities import counted, duration, noun, plural, seconds, size
+from pipeline.advice.quantities import counted, noun, seconds
 from pipeline.advice.workflow import Job, options_of, overrides, pending
 from pipeline.config.experiment import Experiment
+from pipeline.words import duration, plural, size
 
 _RULES: dict[records.Kind, str] = {
     "training": "train",

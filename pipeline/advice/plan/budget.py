@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from pipeline.advice.plan.choice import Choice, choose
 from pipeline.advice.plan.estimates import Cost
 from pipeline.advice.plan.serves import Training, comparisons
-from pipeline.advice.quantities import duration, plural
 from pipeline.advice.workflow import Job
 from pipeline.config.experiment import Experiment
 from pipeline.errors import UserError
+from pipeline.report.claims.statements import CLAIMS
+from pipeline.words import duration, plural
 
 # How many reasons of what is left out are shown, and three times as many of what is chosen.
 SHOWN = 8
 # What is made of one training's weights.
 _OF_TRAINING = ("train", "embed", "evaluate", "adapt", "measure", "project")
+# Of the claims, as the scorecard has them.
+_NUMBERS = {claim.id: number for number, claim in enumerate(CLAIMS, 1)}
 
 
 def part(
@@ -88,11 +91,11 @@ def _listed(choice: Choice, costs: dict[Training, float]) -> list[str]:
         else:
             groups.append([one])
     for group in groups:
-        claims = choice.because[group[0]]
-        more = f" and {len(claims) - 2} more" if len(claims) > 2 else ""
+        numbers = [str(_NUMBERS[claim]) for claim in choice.because[group[0]]]
+        more = f" and {len(numbers) - 2} more" if len(numbers) > 2 else ""
         why = (
-            f"for {', '.join(claims[:2])}{more}"
-            if claims
+            f"for claim{'s' * (len(numbers) > 1)} {', '.join(numbers[:2])}{more}"
+            if numbers
             else "not needed for any claim, but there is time"
         )
         time = duration(sum(costs[one] for one in group))

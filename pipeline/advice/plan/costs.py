@@ -1,5 +1,6 @@
 """What the jobs of a run take: seconds, bytes on disk, and where each figure comes from."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -38,12 +39,16 @@ class Costs:
         if job.benchmark is None:
             return None
         own = Path(job.benchmark)
-        if read_benchmark(own):
-            found = self.known.of_job(job)
-            return found.seconds if found else None
-        if not own.name.startswith("seed"):
-            return None
-        times = [one.seconds for path in own.parent.glob("*.tsv") if (one := read_benchmark(path))]
+        if not read_benchmark(own) and own.name.startswith("seed"):
+            alike = [_with_seed(job, path) for path in sorted(own.parent.glob("seed*.tsv"))]
+        else:
+            alike = [job]
+        times = [
+            found.seconds
+            for one in alike
+            if one.benchmark and read_benchmark(Path(one.benchmark))
+            if (found := self.known.of_job(one))
+        ]
         return median(times) if times else None
 
     def disk(self, job: Job) -> float | None:
@@ -66,6 +71,16 @@ class Costs:
         n_parameters = passes.n_parameters + n_outputs * passes.n_features
         # Reptile leaves Adam's second moments as well.
         return float(_FLOAT * n_parameters * (2 if algorithm == "reptile" else 1))
+
+
+def _with_seed(job: Job, benchmark: Path) -> Job:
+    """The job with the seed that another benchmark file is of."""
+    own = Path(job.benchmark or "").stem
+    outputs = (
+        Path(*(benchmark.stem if part == own else part for part in Path(file).parts))
+        for file in job.outputs
+    )
+    return replace(job, benchmark=str(benchmark), outputs=tuple(map(str, outputs)))
 
 
 def _size_of_like(file: Path) -> int | None:

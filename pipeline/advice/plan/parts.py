@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from pipeline.advice.plan.clock import seconds
 from pipeline.analysis.clustering import class_pairs, pairwise
 from pipeline.analysis.projection import discriminant_plane
 from pipeline.data.episodes import sample
@@ -104,8 +105,4 @@ class Parts:
     def _seconds(self, action: Callable[[], Any]) -> float:
         """Of the second time: the first is slower than all others."""
         action()
-        began = time.perf_counter()
-        action()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - began
+        return seconds(action, self.device)

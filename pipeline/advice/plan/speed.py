@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.advice.plan.clock import seconds
 from pipeline.config.datasets import SPLIT_CLASSES
 from pipeline.data.packed import Origin, Packed
 from pipeline.data.packing import pack
@@ -153,14 +153,7 @@ class Speed:
 
     def _time(self, algorithm: Algorithm, n: int) -> list[float]:
         algorithm.modules.train()
-        return [self._seconds(partial(algorithm.step, index)) for index in range(n)]
-
-    def _seconds(self, action: Callable[[], Any]) -> float:
-        began = time.perf_counter()
-        action()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - began
+        return [seconds(partial(algorithm.step, index), self.device) for index in range(n)]
 
     def passes(self, settings: Settings, image_size: int) -> Passes:
         """Of the backbone of these settings."""
@@ -200,9 +193,9 @@ class Speed:
         while True:
             run = action(n)
             run()
-            seconds = self._seconds(run)
-            if seconds > min(_ENOUGH_S, self.each_s / 4) or n >= 128:
-                return seconds / n
+            taken = seconds(run, self.device)
+            if taken > min(_ENOUGH_S, self.each_s / 4) or n >= 128:
+                return taken / n
             n *= 4
 
     def _noise(self, image_size: int) -> Packed:
