@@ -151,7 +151,10 @@ def _parser() -> argparse.ArgumentParser:
     _snakemake_options(verb)
 
     verb = _verb(
-        verbs, "data", commands.data, "What a packed data set is, and some images of each class."
+        verbs,
+        "data",
+        commands.data,
+        "What a packed data set is, whether it is whole, and some images of each class.",
     )
     verb.add_argument("dataset", help="a data set of config.yaml")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline import config_files, digest, jobs, records
 from pipeline.config.experiment import Experiment
+from pipeline.config.fields import nearest
 from pipeline.errors import UserError
 from pipeline.files import require_writable, write_json
 from pipeline.memory import host, memory_faults
@@ -60,11 +61,11 @@ def train(options: argparse.Namespace) -> int | None:
 
 
 def contact_sheets(options: argparse.Namespace) -> None:
-    _job("contact_sheets", options)
+    settings, _ = _job("contact_sheets", options)
     from pipeline.data.contact_sheet import contact_sheet
     from pipeline.data.packed import SPLITS, Packed
 
-    packed = Packed.open(options.data)
+    packed = Packed.open(options.data, settings["dataset"])
     for split in SPLITS:
         contact_sheet(packed, split, options.out / f"{split}.png")
 
@@ -181,8 +182,14 @@ def data(options: argparse.Namespace) -> None:
     from pipeline.data.packed import SPLITS, Packed
 
     folder = Path("resources/packed", options.dataset)
+    known = config_files.load({}).datasets
+    # One that was configured on Snakemake's command line alone may be there as well.
+    if options.dataset not in known and not folder.exists():
+        raise UserError(f"unknown dataset {options.dataset!r}; {nearest(options.dataset, known)}")
     packed = Packed.open(folder)
     print(describe(packed.passport))
+    packed.verify()
+    print("every pixel and label is as the fingerprint says")
     for split in SPLITS:
         sheet = folder / "contact_sheets" / f"{split}.png"
         if not sheet.exists():

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Experiment:
-    """Read ``config.yaml``, the scale's budgets and the user's overrides (which win).
+    """Read ``config.yaml``, the scale's budgets and the user's overrides, and put them together.
+
+    Of two that set one value the later in this list wins:
+
+    1. the defaults of the models in ``pipeline/config``
+    2. of a run: the scale's budgets of its backbone and of its algorithm
+    3. of a run: what is said, in any of these places, of the run that it is ``like``
+    4. ``config.yaml``
+    5. the scale's other budgets
+    6. the user's overrides
+
+    In 3, 4 and 6 what is said of a run on one data set wins over what is said there of the whole
+    run, but not over what is said of the whole run further down the list. A list of data sets
+    says which of them a run is on, and leaves what differs there. A mapping says both anew; among
+    the overrides of a run that ``config.yaml`` has, it adds to what is there.
 
     Raises
     ------
@@ -26,7 +41,8 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
         Naming each wrong key with its value, what is allowed, and the nearest valid name.
     """
     overrides = _typed(overrides or {})
-    chosen = merged(read_yaml(root / "config.yaml"), overrides)
+    written = read_yaml(root / "config.yaml")
+    chosen = merged(written, overrides)
     scales = {path.stem: path for path in (root / "scales").glob("*.yaml")}
     scale = str(chosen.get("scale"))
     if scale not in scales:
@@ -35,15 +51,14 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
     budget = _checked(Scale, read_yaml(scales[scale]), file).model_dump(exclude_unset=True)
     by_backbone, by_algorithm = budget.pop("backbones", {}), budget.pop("algorithms", {})
     optional = budget.pop("optional", ())
-    # The user's overrides win over the scale, and the scale over config.yaml; but what a run
-    # says of itself wins over the budget of its algorithm.
     chosen = merged(merged(chosen, budget), overrides)
     _leave_out(optional, chosen, overrides)
     runs = chosen.get("runs")
     if isinstance(runs, dict):
-        _hold_everywhere(overrides.get("runs"), runs)
-        for name in runs:
-            run = _like(runs, name)
+        said = (written.get("runs"), overrides.get("runs"))
+        layers = [one for one in said if isinstance(one, Mapping)]
+        whole = {name: _run(runs, layers, name) for name in runs if isinstance(runs[name], dict)}
+        for run in whole.values():
             backbone, training = run.get("backbone"), run.get("training")
             if isinstance(backbone, dict):
                 run["backbone"] = merged(by_backbone.get(str(backbone.get("name")), {}), backbone)
@@ -51,7 +66,7 @@ def load(overrides: Mapping[str, Any] | None = None, root: Path = ROOT) -> Exper
                 run["training"] = merged(
                     by_algorithm.get(str(training.get("algorithm")), {}), training
                 )
-            chosen["runs"] = {**chosen["runs"], name: run}
+        chosen["runs"] = runs | whole
     return _checked(Experiment, chosen, "the configuration")
 
 
@@ -68,45 +83,67 @@ def _typed(value: Any) -> Any:
         return value
     for number in (int, float):
         with suppress(ValueError):
-            return number(value)
+            if isfinite(number(value)):  # "nan" is a text
+                return number(value)
     return {"true": True, "false": False, "null": None}.get(value, value)
 
 
 def _leave_out(optional: Iterable[str], chosen: dict[str, Any], overrides: Any) -> None:
     """Take out the roles for which no data are at hand, unless the user asks for them."""
-    asked = overrides.get("roles") or {}
+    roles, datasets, asked = chosen.get("roles"), chosen.get("datasets"), overrides.get("roles")
+    if not (isinstance(roles, dict) and isinstance(datasets, dict)):
+        return
     for role in optional:
-        dataset = chosen.get("datasets", {}).get(chosen["roles"].get(role))
-        if role not in asked and isinstance(dataset, dict) and dataset.get("path") is None:
-            del chosen["roles"][role]
+        dataset = datasets.get(str(roles.get(role)))
+        if role not in (asked or {}) and isinstance(dataset, dict) and dataset.get("path") is None:
+            del roles[role]
 
 
-def _like(runs: dict[str, Any], name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A run, on top of the one that it says it is like."""
-    run = dict(runs[name]) if isinstance(runs[name], dict) else {}
-    model = run.pop("like", None)
-    if model is None:
-        return run
-    if model in (name, *above):
-        raise UserError(f"runs.{name}.like: {model!r} is like this run itself")
-    if not isinstance(model, str) or model not in runs:
-        raise UserError(f"runs.{name}.like: unknown run {model!r}; {nearest(str(model), runs)}")
-    whole = merged(_like(runs, model, (name, *above)), run)
-    # Which data sets a run is on is for it to say, not to add to.
-    return whole | {"datasets": run["datasets"]} if "datasets" in run else whole
+def _run(
+    runs: dict[str, Any], layers: list[Mapping[str, Any]], name: str, above: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A run as the layers have it, ``config.yaml`` and the overrides, on top of what it is like."""
+    own, *changes = [one for layer in layers if isinstance(one := layer.get(name), Mapping)] or [{}]
+    model = runs[name].get("like") if isinstance(runs[name], dict) else None
+    run: dict[str, Any] = {}
+    if model is not None:
+        if model in (name, *above):
+            raise UserError(f"runs.{name}.like: {model!r} is like this run itself")
+        if not isinstance(model, str) or model not in runs:
+            raise UserError(f"runs.{name}.like: unknown run {model!r}; {nearest(str(model), runs)}")
+        run = _run(runs, layers, model, (name, *above))
+    run = _on_top(run, own)
+    # Not on top of those of the run that it is like.
+    if isinstance(own.get("datasets"), Mapping):
+        run["datasets"] = own["datasets"]
+    for change in changes:
+        run = _on_top(run, change)
+    run.pop("like", None)
+    return run
 
 
-def _hold_everywhere(overrides: Any, runs: dict[str, Any]) -> None:
-    """Let what the user sets for a whole run stand above what config.yaml says of a data set."""
-    for name, own in overrides.items() if isinstance(overrides, Mapping) else ():
-        if not isinstance(own, Mapping) or "datasets" in own:
-            continue
-        differences = runs[name].get("datasets")
-        for difference in differences.values() if isinstance(differences, dict) else ():
-            for part in ("backbone", "training"):
-                there = difference.get(part) if isinstance(difference, dict) else None
-                if isinstance(own.get(part), Mapping) and isinstance(there, dict):
-                    difference[part] = {k: v for k, v in there.items() if k not in own[part]}
+def _on_top(run: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A run with what a layer says of it; what that says of the whole holds on every data set."""
+    below, named = run.get("datasets"), own.get("datasets")
+    different = (
+        {role: _without(one, own) for role, one in below.items()} if isinstance(below, dict) else {}
+    )
+    if isinstance(named, list):
+        chosen = {role: different.get(role, {}) for role in map(str, named)}
+        return merged(run, own) | {"datasets": chosen}
+    return merged(run | {"datasets": different}, own)
+
+
+def _without(difference: Any, own: Mapping[str, Any]) -> Any:
+    """What differs on a data set, but for the keys of backbone and training that ``own`` sets."""
+    if not isinstance(difference, dict):
+        return difference
+    return {
+        part: {key: value for key, value in keys.items() if key not in own[part]}
+        if isinstance(keys, dict) and isinstance(own.get(part), Mapping)
+        else keys
+        for part, keys in difference.items()
+    }
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -115,7 +152,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    # A ValueError is of bytes that are no UTF-8, or of a date that there is not.
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: a mapping of keys to values is needed")
@@ -164,12 +202,12 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML's safe subset, where a repeated key is an error and not a silent choice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        seen: list[Any] = []  # not all keys have a hash, which is said further down
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.YAMLError(f"key {key!r} stands twice{key_node.start_mark}")
-            seen.add(key)
+            seen.append(key)
         return super().construct_mapping(node, deep)
 
 

@@ -39,7 +39,7 @@ def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:
     Raises
     ------
     UserError
-        If ``names`` are not those that say which job of the verb it is, or one is unknown.
+        If ``names`` are not those that say which job of the verb it is, or there is no such job.
     """
     _, *needed = signature(_SETTINGS[verb]).parameters
     if names.keys() != set(needed):
@@ -57,6 +57,13 @@ def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:
     for name in known.keys() & names.keys():
         if names[name] not in known[name]:
             raise UserError(f"unknown {name} {names[name]!r}; {nearest(names[name], known[name])}")
+    if "run" in names and names["dataset"] not in (on := experiment.datasets_of(names["run"])):
+        raise UserError(
+            f"run {names['run']} is not on {names['dataset']}; it is on {', '.join(on)}"
+        )
+    # One beyond those of the configuration is a job like any other, for whoever asks by hand.
+    if int(names.get("seed", 0)) < 0:
+        raise UserError(f"seed {names['seed']}: must be 0 or more")
     return _SETTINGS[verb](experiment, **names)
 
 

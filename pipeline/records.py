@@ -59,7 +59,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[3] = 3
+    schema_version: int = SCHEMA
     kind: Kind
     scale: str
     # None of what it is not about: a simulation has no data, a similarity is of several runs.

@@ -32,6 +32,7 @@ TINY: dict[str, Any] = {
         }
     },
     "roles": {"cifar_fs": "tiny"},
+    "projection": {"n_images": 4},
 }
 BACKBONES: dict[str, dict[str, Any]] = {
     "r2d2": {"width": 0.05},

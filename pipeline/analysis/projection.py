@@ -13,6 +13,7 @@ from scipy.linalg import LinAlgError, eigh
 
 from pipeline import records
 from pipeline.analysis.features import Features
+from pipeline.config.evaluation import PROJECTED_IMAGES
 from pipeline.errors import UserError
 from pipeline.streams import generator
 
@@ -20,8 +21,6 @@ from pipeline.streams import generator
 # images to a component, or more: as the paper's 300 images have with 50.
 COMPONENTS = 50
 IMAGES_PER_COMPONENT = 6
-# The fewest of each of three classes that two components are found in.
-FEWEST_IMAGES = 4
 DIGITS = 5
 
 
@@ -197,18 +196,15 @@ def _images_to_fit(labels: NDArray[np.int64], settings: dict[str, Any]) -> int:
     n_classes, n_images, n_fit = (settings[key] for key in ("n_classes", "n_images", "n_fit"))
     names, counts = np.unique(labels, return_counts=True)
     change = "change it under projection in config.yaml, or in the scale's own file"
-    if not 3 <= n_classes <= len(names):
+    if n_classes > len(names):
         raise UserError(
-            f"n_classes: {n_classes} must be 3 or more, as two directions tell three classes "
-            f"apart, and at most the {len(names)} novel classes there are; {change}"
+            f"n_classes: {n_classes} is more than the {len(names)} novel classes that there are; "
+            f"{change}"
         )
-    for key in ("n_images", "n_fit"):
-        if settings[key] < FEWEST_IMAGES:
-            raise UserError(f"{key}: {settings[key]} must be {FEWEST_IMAGES} or more; {change}")
-    if n_images + FEWEST_IMAGES > counts.min():
+    if n_images + PROJECTED_IMAGES > counts.min():
         raise UserError(
-            f"n_images: {n_images} images to show + at least {FEWEST_IMAGES} to fit on = "
-            f"{n_images + FEWEST_IMAGES} images of a class, but class {names[counts.argmin()]} "
-            f"has {counts.min()}; {change}"
+            f"n_images: {n_images} images to show + at least {PROJECTED_IMAGES} to fit on = "
+            f"{n_images + PROJECTED_IMAGES} images of a class, but class "
+            f"{names[counts.argmin()]} has {counts.min()}; {change}"
         )
     return int(min(n_fit, counts.min() - n_images))

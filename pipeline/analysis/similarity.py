@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from pipeline import records
 from pipeline.analysis.cka import Centred, similarities, stratified_folds
 from pipeline.analysis.features import Features, paths
+from pipeline.config.evaluation import COMPARED_IMAGES
 from pipeline.errors import UserError
 from pipeline.machine import describe
 
-# The unbiased estimator divides by n - 3.
-LEAST_IMAGES = 4
 # A run and a seed.
 Model: TypeAlias = tuple[str, int]
 
@@ -131,10 +130,10 @@ def _compare_split(
                 "delete the older folder and run snakemake again"
             )
     folds = stratified_folds(labels[0], n_folds)
-    if min(map(len, folds)) < LEAST_IMAGES:
+    if min(map(len, folds)) < COMPARED_IMAGES:
         raise UserError(
             f"n_folds: {n_folds} leaves {min(map(len, folds))} of {len(labels[0])} {split} images "
-            f"to a fold, at least {LEAST_IMAGES} are needed; lower n_folds or embed more images"
+            f"to a fold, at least {COMPARED_IMAGES} are needed; lower n_folds or embed more images"
         )
     found = similarities(
         [

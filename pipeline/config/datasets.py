@@ -9,7 +9,10 @@ from pydantic import Field
 from pipeline.config.fields import Count, Index, Name, Strict
 
 SPLIT_CLASSES = {"base": 64, "validation": 16, "novel": 20}
-
+# Of the paper's data sets: images of a class, and pixels along a side
+IMAGES_PER_CLASS = 600
+CIFAR_FS_SIZE = 32
+MINI_IMAGENET_SIZE = 84
 
 Filter = Literal["lanczos", "bicubic", "bilinear", "nearest", "box"]
 
@@ -23,8 +26,8 @@ class CifarFS(Strict):
         description="Your own copy: the authors' archive (zip or folder) or CIFAR-100's python "
         "archive. Absent: it is downloaded.",
     )
-    image_size: ClassVar[int] = 32
-    images_per_class: ClassVar[int] = 600
+    image_size: ClassVar[int] = CIFAR_FS_SIZE
+    images_per_class: ClassVar[int] = IMAGES_PER_CLASS
     stands_for: ClassVar[str | None] = None
 
 
@@ -47,8 +50,8 @@ class MiniImagenet(Strict):
         description="The filter for images that are not 84 pixels wide and high; pickles hold "
         "resized ones. MAML's released code takes lanczos.",
     )
-    image_size: ClassVar[int] = 84
-    images_per_class: ClassVar[int] = 600
+    image_size: ClassVar[int] = MINI_IMAGENET_SIZE
+    images_per_class: ClassVar[int] = IMAGES_PER_CLASS
     stands_for: ClassVar[str | None] = None
 
 

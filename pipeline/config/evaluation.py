@@ -81,6 +81,11 @@ class Adaptation(Strict):
 
 # Protocols
 
+# The fewest images of each of three classes that two principal components are found in.
+PROJECTED_IMAGES = 4
+# The fewest that CKA is taken of: its unbiased estimator divides by n - 3.
+COMPARED_IMAGES = 4
+
 
 class Evaluation(Strict):
     """Episodes of novel classes, the same for every model of a data set."""
@@ -118,10 +123,10 @@ class Projection(Strict):
 
     runs: tuple[Name, ...] = Field((), description="Those that are projected.")
     n_classes: Count = Field(3, ge=3)
-    n_images: Count = Field(100, ge=4, description="Shown, of each class.")
+    n_images: Count = Field(100, ge=PROJECTED_IMAGES, description="Shown, of each class.")
     n_fit: Count = Field(
         500,
-        ge=4,
+        ge=PROJECTED_IMAGES,
         description="Other images of each class that the plane is fitted to, if it has them.",
     )
     n_draws: Several = Field(50, description="Random choices of classes; the first is shown.")

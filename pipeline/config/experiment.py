@@ -12,6 +12,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pipeline.config.backbones import R2D2, Conv4, ResNet12
 from pipeline.config.datasets import SPLIT_CLASSES, Dataset
 from pipeline.config.evaluation import (
+    COMPARED_IMAGES,
+    PROJECTED_IMAGES,
     Adaptation,
     Evaluation,
     Heads,
@@ -141,6 +143,10 @@ class Experiment(Strict):
                 own = self._difference(f"runs.{name}", run, role)
                 if role in self.roles:
                     self._can_run(f"runs.{name}", own, role)
+                    if name in self.projection.runs:
+                        self._can_project(self.roles[role])
+                    if self.twins_of(name, self.roles[role]):
+                        self._can_compare(self.roles[role])
         return self
 
     @staticmethod
@@ -199,6 +205,35 @@ class Experiment(Strict):
                     self.adaptations[name].n_query,
                 )
 
+    def _can_project(self, dataset: str) -> None:
+        """There are the novel classes to draw, and images of each to show and to fit on."""
+        n_classes, n_images = self.projection.n_classes, self.projection.n_images
+        classes, images = SPLIT_CLASSES["novel"], self.datasets[dataset].images_per_class
+        if n_classes > classes:
+            raise ValueError(
+                f"projection.n_classes: {n_classes} is more than the {classes} novel classes of "
+                f"{dataset}"
+            )
+        if n_images + PROJECTED_IMAGES > images:
+            raise ValueError(
+                f"projection.n_images: {n_images} images to show + at least {PROJECTED_IMAGES} to "
+                f"fit on = {n_images + PROJECTED_IMAGES} images of a class, but {dataset} has "
+                f"{images}"
+            )
+
+    def _can_compare(self, dataset: str) -> None:
+        """Each fold has as many images as similarity needs."""
+        n_folds, images = self.measurement.n_folds, self.datasets[dataset].images_per_class
+        embedded = {"novel": images, "base": self.measurement.base_images_per_class or images}
+        for split, of_class in embedded.items():
+            n_images = SPLIT_CLASSES[split] * min(of_class, images)
+            if n_images < COMPARED_IMAGES * n_folds:
+                raise ValueError(
+                    f"measurement.n_folds: {n_folds} leaves {n_images // n_folds} of the "
+                    f"{n_images} {split} images of {dataset} that are embedded to a fold, at "
+                    f"least {COMPARED_IMAGES} are needed"
+                )
+
     def _fits(
         self, place: str, dataset: str, split: str, n_way: int, n_shot: int, n_query: int
     ) -> None:
@@ -221,6 +256,14 @@ class Experiment(Strict):
             for role in run.datasets
             if role in self.roles
             for seed in range(self.seeds)
+        ]
+
+    def datasets_of(self, run: str) -> list[str]:
+        """The data sets that a run can be trained on, and those that stand for them."""
+        return [
+            name
+            for name, data in self.datasets.items()
+            if (data.stands_for or name) in self.runs[run].datasets
         ]
 
     def run_on(self, run: str, dataset: str) -> Run:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from pipeline.config.datasets import CIFAR_FS_SIZE as IMAGE_SIZE
+from pipeline.config.datasets import IMAGES_PER_CLASS
 from pipeline.data.archives import Files, open_files, read
 from pipeline.data.images import Pixels, decode
 from pipeline.data.listing import check_names, naming
@@ -22,7 +24,6 @@ from pipeline.data.pickled_arrays import Array, integers, text
 from pipeline.data.unpickling import load_table
 from pipeline.errors import UserError
 
-IMAGE_SIZE = 32
 MAX_IMAGE_BYTES = 1 << 20
 MAX_PICKLE_BYTES = 1 << 28
 
@@ -51,13 +52,16 @@ class CifarFS:
 
     archive: Archive
     classes: dict[str, list[str]]
-    images_per_class: int = 600
+    images_per_class: int = IMAGES_PER_CLASS
     image_size: int = IMAGE_SIZE
     one_reader = False  # small enough for each process to read
 
     @classmethod
     def open(
-        cls, path: Path, classes: dict[str, list[str]] | None = None, images_per_class: int = 600
+        cls,
+        path: Path,
+        classes: dict[str, list[str]] | None = None,
+        images_per_class: int = IMAGES_PER_CLASS,
     ) -> "CifarFS":
         """Find out which form ``path``, a file or a folder, has; check its classes.
 

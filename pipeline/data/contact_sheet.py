@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.packed import SPLITS, Packed, Passport
+from pipeline.data.description import facts
+from pipeline.data.packed import Packed, Passport, Place
 from pipeline.files import replacing
 
 GAP = 2  # pixels between images
@@ -36,37 +37,18 @@ def contact_sheet(packed: Packed, split: str, out: Path, columns: int = 12) -> N
 
 def describe(passport: Passport) -> str:
     """The passport in words, several lines."""
-    size, origin, twins = passport.image_size, passport.origin, passport.duplicates
-    counts = [
-        f"{len(passport.classes[split])} {split} ({passport.n_images(split):,} images)"
-        for split in SPLITS
-    ]
-    lines = [
-        f"{passport.dataset}: images of {size}x{size} pixels, {passport.images_per_class} a class",
-        f"source       {passport.source}",
-        f"form         {origin.form}; variant: {origin.variant}",
-        f"classes      {', '.join(counts)}; none in two splits",
-    ]
-    if origin.resize:
-        lines.append(f"resized      by {origin.resize}, where images had another size")
-    lines += [f"note         {note}" for note in origin.notes]
+    twins = passport.duplicates
+    lines = list(facts(passport).items())
+    lines += [("note", note) for note in passport.origin.notes]
     lines += [
-        f"mean         {_triple(passport.channel_mean)} (red, green, blue of the base classes)",
-        f"deviation    {_triple(passport.channel_std)}",
-        f"identical    {twins.within_splits} pairs of images within a split, "
-        f"{twins.across_splits} across splits",
+        ("same pixels", f"{_place(first)} = {_place(second)}")
+        for first, second in twins.pairs[:PAIRS_SHOWN]
     ]
-    for first, second in twins.pairs[:PAIRS_SHOWN]:
-        lines.append(f"             {_place(first)} = {_place(second)}")
     if twins.within_splits + twins.across_splits > PAIRS_SHOWN:
-        lines.append(f"             ... {len(twins.pairs)} of them are listed in the passport")
-    return "\n".join([*lines, f"fingerprint  {passport.fingerprint}"])
+        lines.append(("", f"... {len(twins.pairs)} of them are listed in the passport"))
+    return "\n".join([passport.dataset, *(f"{name:11}  {text}" for name, text in lines)])
 
 
-def _triple(values: tuple[float, float, float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
-
-
-def _place(place: tuple[str, str, int]) -> str:
+def _place(place: Place) -> str:
     split, name, number = place
     return f"{split}/{name}/{number}"

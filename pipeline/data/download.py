@@ -43,21 +43,23 @@ def link(own: Path, place: Path) -> None:
     Raises
     ------
     UserError
-        If there is no such file or folder, or a download stands in its place.
+        If there is no such file or folder, a download stands in its place, or the disk is full
+        or cannot be written.
     """
     if not own.exists():
         raise UserError(
             f"there is no {own}: correct the data set's path in config.yaml, "
             "or set it to null to download the data"
         )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if place.is_symlink():
-        place.unlink()
-    elif place.exists():
-        raise UserError(
-            f"{place} is already there, as a file of its own: remove it to use {own} instead"
-        )
-    place.symlink_to(own.resolve())
+    with disk_faults(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_symlink():
+            place.unlink()
+        elif place.exists():
+            raise UserError(
+                f"{place} is already there, as a file of its own: remove it to use {own} instead"
+            )
+        place.symlink_to(own.resolve())
 
 
 def _bring(downloads: Downloads, place: Path, parts: Path, pause_s: float) -> None:

@@ -83,12 +83,15 @@ def _find_inside(files: Files) -> dict[str, str] | None:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}). image_lists must be a folder with "
             f"{', '.join(FILES.values())}, by Ravi and Larochelle."
         ) from error
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path} has more than {MAX_BYTES} bytes, the most it may have.")
+    return content
 
 
 def _parse(

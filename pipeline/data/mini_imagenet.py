@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from pipeline.config.datasets import Filter
+from pipeline.config.datasets import IMAGES_PER_CLASS, Filter
+from pipeline.config.datasets import MINI_IMAGENET_SIZE as IMAGE_SIZE
 from pipeline.data.archives import Files, open_files
 from pipeline.data.image_lists import find_lists
 from pipeline.data.image_tree import ImageTree, members_by_class
@@ -18,8 +19,6 @@ from pipeline.data.packed import SPLITS, Origin
 from pipeline.data.packing import read_class_split
 from pipeline.data.pickled_splits import LAYOUTS, WNID, Layout, PickledSplits
 from pipeline.errors import UserError
-
-IMAGE_SIZE = 84
 
 KNOWN_FORMS = (
     "Known forms, as a folder, zip or tar: the cached pickles "
@@ -52,7 +51,7 @@ class MiniImagenet:
 
     path: Path
     form: Form
-    images_per_class: int = 600
+    images_per_class: int = IMAGES_PER_CLASS
     image_size: int = IMAGE_SIZE
 
     @classmethod
@@ -62,7 +61,7 @@ class MiniImagenet:
         image_lists: Path | None = None,
         resize: Filter = "lanczos",
         classes: dict[str, list[str]] | None = None,
-        images_per_class: int = 600,
+        images_per_class: int = IMAGES_PER_CLASS,
     ) -> "MiniImagenet":
         """Find out which form ``path``, a file or a folder, has; check its classes.
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.datasets import SPLIT_CLASSES
 from pipeline.data.packed import Origin
 from pipeline.errors import UserError
 from pipeline.streams import generator
 
-_CLASSES = {"base": 64, "validation": 16, "novel": 20}
 _BLOCK = 16  # images painted at once: few enough for the processor's cache
 _ORDERS = 5  # of the Fourier series of an outline: 2 to 6; order 1 would only move the figure
 
@@ -53,10 +53,10 @@ class Synthetic:
     @property
     def classes(self) -> dict[str, list[str]]:
         """The names of the classes of each split: 64 base, 16 validation, 20 novel."""
-        numbers = iter(range(sum(_CLASSES.values())))
+        numbers = iter(range(sum(SPLIT_CLASSES.values())))
         return {
             split: [f"shape_{next(numbers):03d}" for _ in range(count)]
-            for split, count in _CLASSES.items()
+            for split, count in SPLIT_CLASSES.items()
         }
 
     @property

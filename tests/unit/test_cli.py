@@ -262,6 +262,11 @@ def test_settings_of_another_verb_are_an_error(
         ("compare --dataset tiny --run r2d2_ridge --seed 0", "a job of compare is named by --dataset, --run; given: --dataset, --run, --seed"),
         ("compare --dataset tiny --run r2d2_classical", "no run is a twin of r2d2_classical on tiny; set twin: r2d2_classical in a classical one"),
         ("project --dataset tiny --run conv46_protonet --seed 0", "unknown run 'conv46_protonet'; did you mean 'conv64_protonet'"),
+        ("train --dataset mini_imagenet --run r2d2_ridge --seed 0", "run r2d2_ridge is not on mini_imagenet; it is on cifar_fs, synthetic_cifar_fs, tiny"),
+        ("evaluate --dataset mini_imagenet --run r2d2_ridge --seed 0", "run r2d2_ridge is not on mini_imagenet"),
+        ("measure --dataset synthetic_mini_imagenet --run r2d2_ridge --seed 0", "run r2d2_ridge is not on synthetic_mini_imagenet"),
+        ("compare --dataset mini_imagenet --run r2d2_ridge", "run r2d2_ridge is not on mini_imagenet"),
+        ("train --dataset tiny --run r2d2_ridge --seed=-3", "seed -3: must be 0 or more"),
         ("claims --table table3", "a job of claims .*; given: --table"),
         ("page --seed 0", "a job of page .*; given: --seed"),
     ],
@@ -513,6 +518,34 @@ def test_an_interrupted_training_exits_with_75_and_goes_on(
     assert main(command) == 0
     assert "going on at step 1" in capsys.readouterr().out
     assert (folder / "out" / "weights.safetensors").exists()
+
+
+def test_data_says_what_there_is_and_whether_it_is_whole(
+    folder: Path, settings: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert_fails(["data", "tinny"], "unknown dataset 'tinny'; did you mean 'tiny'", capsys)
+    assert_fails(["data", "tiny"], "passport.json cannot be used: .*snakemake --cores all", capsys)
+    packed = folder / "resources/packed/tiny"
+    assert main(["pack", "--settings", settings("pack"), "--out", str(packed)]) == 0
+    capsys.readouterr()
+    assert main(["data", "tiny"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("tiny")
+    assert "every pixel and label is as the fingerprint says" in printed
+    assert {file.name for file in (packed / "contact_sheets").iterdir()} == {
+        f"{split}.png" for split in ("base", "validation", "novel")
+    }
+    content = bytearray((packed / "novel.npy").read_bytes())
+    content[-1] ^= 1
+    (packed / "novel.npy").write_bytes(content)
+    assert main(["data", "tiny"]) == 1
+    printed = capsys.readouterr()
+    assert "every pixel" not in printed.out
+    assert re.match(r"error: .*tiny cannot be used: fingerprint", printed.err)
+    # One that this configuration does not know, but that was packed.
+    packed.rename(packed.with_name("other"))
+    assert main(["data", "other"]) == 1
+    assert "fingerprint" in capsys.readouterr().err
 
 
 def test_fetch_links_to_the_users_own_copy(folder: Path) -> None:

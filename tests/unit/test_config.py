@@ -95,14 +95,27 @@ def training(**changes):
         (run("r2d2_classical", twin=["r2d2_ridge"]), r"runs\.r2d2_classical\.twin: .*valid string"),
         ({"projection": {"runs": ["conv64_protonte"]}}, r"projection\.runs: unknown run 'conv64_protonte'; did you mean 'conv64_protonet'\?"),
         ({"projection": {"n_drawz": 3}}, r"projection: unknown key 'n_drawz'; did you mean 'n_draws'\? Allowed: n_classes, n_draws, n_fit, n_images"),
-        ({"projection": {"n_classes": 1}}, r"projection\.n_classes: .*greater than or equal to \d.*value: 1"),
+        ({"projection": {"n_classes": 2}}, r"projection\.n_classes: .*greater than or equal to 3.*value: 2"),
+        ({"projection": {"n_images": 3}}, r"projection\.n_images: .*greater than or equal to 4.*value: 3"),
+        ({"projection": {"n_fit": 3}}, r"projection\.n_fit: .*greater than or equal to 4.*value: 3"),
+        ({"projection": {"n_classes": 21}}, r"projection\.n_classes: 21 is more than the 20 novel classes of synthetic_cifar_fs"),
+        ({"projection": {"n_images": 57}}, r"projection\.n_images: 57 images to show \+ at least 4 to fit on = 61 images of a class, but synthetic_mini_imagenet has 60"),
+        ({"scale": "paper", "projection": {"n_images": 597}}, r"projection\.n_images: .* = 601 images of a class, but cifar_fs has 600"),
         ({"simulations": {"theorem2": {}}}, r"simulations: unknown key 'theorem2'; did you mean 'theorem1'\? Allowed: boundaries, theorem1"),
         ({"simulations": {"theorem1": {"n_draws": 0}}}, r"simulations\.theorem1\.n_draws: .*greater than or equal to 2.*value: 0"),
         ({"simulations": {"boundaries": {"n_shwon": 3}}}, r"simulations\.boundaries: unknown key 'n_shwon'; did you mean 'n_shown'\?"),
         ({"measurement": {"n_folds": 1}}, r"measurement\.n_folds: .*greater than or equal to 2.*value: 1"),
+        ({"measurement": {"n_folds": 301}}, r"measurement\.n_folds: 301 leaves 3 of the 1200 novel images of synthetic_mini_imagenet that are embedded to a fold, at least 4 are needed"),
+        ({"measurement": {"n_folds": 33, "base_images_per_class": 2}}, r"measurement\.n_folds: 33 leaves 3 of the 128 base images of synthetic_cifar_fs"),
         ({"strict": "maybe"}, r"strict: .*valid boolean.*value: 'maybe'"),
         ({"strikt": True}, r"unknown key 'strikt'; did you mean 'strict'\?"),
         ({"runs": {"../up": {}}}, r"runs\.\.\./up: String should match pattern"),
+        ({"roles": "x"}, r"roles: .*valid dictionary.*value: 'x'"),
+        ({"scale": "small", "roles": "x"}, r"roles: .*valid dictionary.*value: 'x'"),
+        ({"scale": "small", "roles": {"mini_imagenet": ["x"]}}, r"roles\.mini_imagenet: .*valid string.*value: \['x'\]"),
+        ({"scale": "small", "datasets": 5}, r"datasets: .*valid dictionary.*value: 5"),
+        ({"runs": 5}, r"runs: .*valid dictionary.*value: 5"),
+        ({"runs": {"r2d2_ridge": 5}}, r"runs\.r2d2_ridge: .*value: 5"),
         ({"roles": {"cifar_fs": "synthetic_cifar"}}, r"roles\.cifar_fs: unknown data set 'synthetic_cifar'; did you mean 'synthetic_cifar_fs'\?"),
         ({"roles": {"cifar_fs": "synthetic_mini_imagenet"}}, r"roles\.cifar_fs: 'synthetic_mini_imagenet' does not stand for 'cifar_fs'"),
         ({"datasets": {"omniglot": {**GENERATED, "stands_for": "omniglot"}}}, r"datasets\.omniglot: generated images cannot bear the name .*; call them synthetic_omniglot"),
@@ -133,6 +146,8 @@ def test_what_is_not_valid_is_refused_by_name(overrides, message):
         ("scale: [demo\n", "is not valid YAML"),
         ("- scale\n", "a mapping of keys to values is needed"),
         ("x: !!python/object/apply:os.system ['true']\n", "is not valid YAML"),
+        ("? [scale]\n: demo\n", "is not valid YAML.*unhashable key.*line 1"),
+        ("scale: 2026-13-45\n", "is not valid YAML: month must be in 1..12"),
     ],
 )
 def test_bad_yaml_is_refused_with_its_file(text, message, tmp_path):
@@ -140,6 +155,23 @@ def test_bad_yaml_is_refused_with_its_file(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(UserError, match=f"(?s)config.yaml.*{message}"):
         config_files.read_yaml(path)
+
+
+def test_a_file_that_is_not_utf_8_is_refused_by_name(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes("scale: dém".encode("latin-1"))
+    with pytest.raises(UserError, match=r"config.yaml is not valid YAML: 'utf-8' codec"):
+        config_files.read_yaml(path)
+
+
+def test_what_is_as_much_as_there_is_can_be_drawn():
+    experiment = config_files.load(
+        {"projection": {"n_classes": 20, "n_images": 56}, "measurement": {"n_folds": 300}}
+    )
+    assert experiment.projection.n_images == 56
+    # And what nobody draws is not asked for.
+    experiment = config_files.load({"projection": {"n_images": 500, "runs": []}})
+    assert experiment.projection.n_images == 500
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -163,8 +195,9 @@ def test_what_the_command_line_hands_down_as_text_is_read_as_what_it_says():
     assert config_files.load(run("r2d2_classical_fc", training=texts)) == config_files.load(
         run("r2d2_classical_fc", training=values)
     )
-    kept = config_files.load({"datasets": {"cifar_fs": {"path": "/data/null.zip"}}})
-    assert str(kept.datasets["cifar_fs"].path) == "/data/null.zip"
+    for path in ("/data/null.zip", "nan", "inf", "-Infinity", "1e999"):
+        kept = config_files.load({"datasets": {"cifar_fs": {"path": path}}})
+        assert kept.datasets["cifar_fs"].path == path
 
 
 def test_budgets_of_backbones_and_of_adaptations_come_from_the_scale():
@@ -283,7 +316,11 @@ def test_a_run_like_another_has_the_budget_of_its_own_algorithm_and_backbone():
 
 def test_a_run_may_differ_on_a_data_set():
     experiment = config_files.load(
-        {"scale": "paper", "roles": {"mini_imagenet": "synthetic_mini_imagenet"}}
+        {
+            "scale": "paper",
+            "roles": {"mini_imagenet": "synthetic_mini_imagenet"},
+            "projection": {"runs": []},
+        }
     )
     both = experiment.runs["resnet12_svm"]
     real = experiment.run_on("resnet12_svm", "cifar_fs")
@@ -330,7 +367,63 @@ def test_what_the_user_sets_for_a_run_holds_on_every_data_set():
     assert stand_in.training.label_smoothing == 0.1
     own = {"cifar_fs": {"training": {"n_shot": 3}}}
     experiment = config_files.load(run("resnet12_svm", training={"n_shot": 2}, datasets=own))
-    assert experiment.run_on("resnet12_svm", "synthetic_cifar_fs").training.n_shot == 3
+    here, there = (
+        experiment.run_on("resnet12_svm", dataset).training.n_shot
+        for dataset in ("synthetic_cifar_fs", "synthetic_mini_imagenet")
+    )
+    assert (here, there) == (3, 2)
+
+
+def drop_block(overrides, name):
+    """Of a run, by the data sets that it is on."""
+    experiment = config_files.load({"scale": "paper", **overrides})
+    return {
+        dataset: experiment.run_on(name, dataset).backbone.drop_block
+        for dataset in experiment.runs[name].datasets
+    }
+
+
+BOTH, ONE = {"cifar_fs": True, "mini_imagenet": True}, {"cifar_fs": True, "mini_imagenet": False}
+ON, OFF = {"backbone": {"drop_block": True}}, {"backbone": {"drop_block": False}}
+
+
+@pytest.mark.parametrize(
+    ("runs", "name", "expected"),
+    [
+        # As config.yaml has it; the parent differs on mini-ImageNet.
+        ({}, "resnet12_classical_fc", ONE),
+        # What is set for a run that is like another, or for the other.
+        ({"resnet12_classical_fc": ON}, "resnet12_classical_fc", BOTH),
+        ({"resnet12_classical_fc": ON}, "resnet12_classical", ONE),
+        ({"resnet12_classical_fc": ON}, "resnet12_classical_hv", ONE),
+        ({"resnet12_classical": ON}, "resnet12_classical_fc", BOTH),
+        ({"resnet12_classical": OFF, "resnet12_classical_fc": ON}, "resnet12_classical_fc", BOTH),
+        # What a run says of a data set stands above what the user sets for one that it is like.
+        ({"resnet12_svm": OFF}, "resnet12_svm_drop_block", {"mini_imagenet": True}),
+        # Of chains, and of a run that the user adds.
+        ({"own": {"like": "resnet12_classical_fc"}, "resnet12_classical_fc": ON}, "own", BOTH),
+        ({"own": {"like": "resnet12_classical_fc", **ON}}, "own", BOTH),
+        ({"own": {"like": "resnet12_classical_fc"}, "resnet12_classical": ON}, "own", BOTH),
+        # Data sets by the user: a mapping adds to what a run is on, a list chooses.
+        ({"resnet12_classical_fc": {"datasets": {"mini_imagenet": ON}}}, "resnet12_classical_fc", BOTH),
+        ({"resnet12_classical": {"datasets": {"mini_imagenet": ON}}}, "resnet12_classical_fc", BOTH),
+        ({"resnet12_classical": {"datasets": {"mini_imagenet": OFF}, **ON}}, "resnet12_classical_fc", ONE),
+        ({"resnet12_classical": {"datasets": ["mini_imagenet"]}}, "resnet12_classical", {"mini_imagenet": False}),
+        ({"resnet12_classical_fc": {"datasets": ["mini_imagenet"]}}, "resnet12_classical_fc", {"mini_imagenet": False}),
+        ({"own": {"like": "resnet12_svm", "datasets": {"mini_imagenet": {}}}}, "own", {"mini_imagenet": True}),
+    ],
+)  # fmt: skip
+def test_the_nearer_of_two_that_set_one_value_wins(runs, name, expected):
+    assert drop_block({"runs": runs}, name) == expected
+
+
+def test_a_mapping_of_the_user_adds_to_a_list_of_data_sets():
+    experiment = config_files.load(
+        run("r2d2_ridge", datasets={"mini_imagenet": {"training": {"lr": 0.5}}})
+    )
+    datasets = experiment.runs["r2d2_ridge"].datasets
+    lr = {name: experiment.run_on("r2d2_ridge", name).training.lr for name in datasets}
+    assert lr == {"cifar_fs": 0.1, "mini_imagenet": 0.5}
 
 
 def test_fine_tuners_are_heads_and_adaptations():

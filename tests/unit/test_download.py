@@ -230,3 +230,16 @@ def test_a_link_replaces_a_link_but_never_a_download(tmp_path: Path) -> None:
     assert place.read_text() == "downloaded"
     with pytest.raises(UserError, match="there is no .*nowhere: correct the data set's path"):
         link(tmp_path / "nowhere", place)
+
+
+def test_a_link_where_none_can_be_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, file = tmp_path / "own", tmp_path / "file"
+    own.write_text("1")
+    file.write_text("2")
+    arguments = ["fetch", "--dataset", "cifar_fs", "--path", str(own), "--out", str(file / "raw")]
+    assert main(arguments) == 1
+    expected = r"error: cannot write .*file/raw/archive: Not a directory\. Free some space"
+    assert re.match(expected, capsys.readouterr().err)
+    assert file.read_text() == "2"

@@ -26,6 +26,7 @@ from raw_data import (
     write_zip,
 )
 
+from pipeline.data import image_lists
 from pipeline.data.image_lists import RAVI_LAROCHELLE
 from pipeline.data.mini_imagenet import MiniImagenet
 from pipeline.data.mini_imagenet import source as source_of
@@ -564,6 +565,19 @@ def test_lists_can_lie_anywhere(tmp_path: Path) -> None:
     assert "lists of your own" in " ".join(open_tiny(path, image_lists=own).origin.notes)
     with pytest.raises(UserError, match=r"other/train\.csv cannot be read .*image_lists must be"):
         open_tiny(path, image_lists=tmp_path / "other")
+
+
+def test_lists_that_are_too_long_are_refused_and_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_folder(tmp_path / "raw", WHOLE)
+    own = write_folder(tmp_path / "own", lists([1, 2, 3]))
+    longest = max(file.stat().st_size for file in own.iterdir())
+    monkeypatch.setattr(image_lists, "MAX_BYTES", longest)
+    assert open_tiny(path, image_lists=own).origin
+    monkeypatch.setattr(image_lists, "MAX_BYTES", longest - 1)
+    with pytest.raises(UserError, match=rf"own/\w+\.csv has more than {longest - 1} bytes"):
+        open_tiny(path, image_lists=own)
 
 
 def test_lists_are_found_beside_the_data_that_a_link_leads_to(tmp_path: Path) -> None:

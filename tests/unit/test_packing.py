@@ -250,7 +250,7 @@ def test_an_interrupted_pack_leaves_no_passport_and_no_torn_file(tmp_path: Path)
         pack(flawed, "noise", tmp_path, workers=1)
     assert (tmp_path / "base.npy").read_bytes() == base
     assert not any(file.name.startswith(".") for file in tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"passport\.json.*snakemake --force"):
+    with pytest.raises(UserError, match=r"passport\.json.*snakemake --cores all --force"):
         Packed.open(tmp_path)
 
 
@@ -277,7 +277,7 @@ def test_a_torn_array_is_refused_by_name(
 ) -> None:
     pack(Noise(CLASSES), "noise", tmp_path, workers=1)
     damage(tmp_path / name)
-    with pytest.raises(UserError, match=rf"{name} cannot be used.*snakemake --force"):
+    with pytest.raises(UserError, match=rf"{name} cannot be used.*snakemake --cores all --force"):
         Packed.open(tmp_path)
 
 
