@@ -57,11 +57,14 @@ def paired(ours: ArrayLike, theirs: ArrayLike) -> Estimate:
 
 
 def p_value(effect: Estimate) -> float | None:
-    """Two-sided, of Student's t test that the mean is zero; None for a number that is no mean."""
+    """Two-sided, of Student's t test that the mean is zero; None for a number that is no mean.
+
+    1 where all samples are equal: their spread is unknown, and they may be four.
+    """
     if effect.se is None:
         return None
     if effect.se == 0:
-        return 1.0 if effect.mean == 0 else 0.0
+        return 1.0
     return float(2 * stdtr(effect.n - 1, -abs(effect.mean / effect.se)))
 
 
@@ -79,13 +82,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def samples_needed(effect: Estimate, level: float = 0.05, power: float = 0.8) -> float:
-    """How many samples would show an effect of this size; infinite for one of zero.
+    """How many samples would show an effect of this size; infinite for none or of no spread.
 
     Of a two-sided t test with the spread that the samples have, by the normal distribution and
     the correction of Guenther (1981), by which it is more than there are of what is not
     significant at this level.
     """
-    if effect.se is None or effect.mean == 0:
+    if not effect.se or effect.mean == 0:
         return math.inf
     spread = effect.se * math.sqrt(effect.n)
     significant = float(ndtri(1 - level / 2))

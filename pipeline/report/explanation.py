@@ -11,6 +11,7 @@ from pipeline import records
 from pipeline.config.fields import nearest
 from pipeline.errors import UserError
 from pipeline.report import parts, provenance
+from pipeline.words import plural
 
 Cell = dict[str, Any]
 
@@ -87,7 +88,7 @@ def _explained(results: Path, content: dict[str, Any], cell: Cell) -> Iterator[s
         "95 % interval": cell["interval"],
         "exactly": cell["value"] is not None and repr(cell["value"]),
         "paper": cell["paper"] and f"{cell['paper']}{paper_marks}",
-        "samples": cell["samples"] and f"{cell['samples']:,} ({cell['unit']})",
+        "samples": cell["samples"] and plural(cell["samples"], cell["unit"]),
         "place": cell["sources"] and cell["place"],
     }
     yield from _facts({name: text for name, text in own.items() if text})

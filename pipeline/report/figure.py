@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from pipeline import records
@@ -113,18 +114,16 @@ def write(
                 title = {"Title": f"{figure.heading}, scale {settings['scale']}"}
                 figure.drawing.savefig(temporary, metadata=metadata | title)
     write_text(prefix.with_suffix(".csv"), figure.plotted.to_csv(index=False, lineterminator="\n"))
-    write_json(prefix.with_suffix(".json"), as_json(figure, settings["scale"]))
+    write_json(prefix.with_suffix(".json"), as_json(figure))
 
 
-def as_json(figure: Figure, scale: str) -> dict[str, Any]:
+def as_json(figure: Figure) -> dict[str, Any]:
     """What the page shows of a figure, and where it comes from."""
     pending = [f"Pending: no {what}." for what in figure.missing]
     return {
-        "id": figure.id,
         "number": figure.number,
         "heading": figure.heading,
         "caption": figure.caption,
-        "scale": scale,
         "notes": figure.notes + pending,
         "sources": figure.sources,
     }
@@ -136,6 +135,12 @@ def as_json(figure: Figure, scale: str) -> dict[str, Any]:
 def canvas(width: float, height: float) -> Canvas:
     """An empty drawing, in inches; nothing of it is global."""
     return Canvas(figsize=(width, height), layout="constrained")
+
+
+def limit(axes: Axes, least: float, most: float) -> None:
+    """Cut what the margin of the vertical axis has beyond what its quantity can be."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, least), min(high, most))
 
 
 def data_names(settings: Mapping[str, Any], roles: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.report.claims.verdicts import difference
-from pipeline.report.results import Measured, Results
+from pipeline.report.results import Measured, Results, interval
 from pipeline.report.table import Section
 
 
@@ -53,10 +53,11 @@ class Effect:
         if len({len(one) for side in sides for one in side.samples.values()}) != 1:
             return ""
         effect, _ = difference(*sides)
-        if effect is None or effect.interval is None:
+        if effect is None:
             return ""
-        low, high = effect.interval
-        return f"; difference {effect.mean:+.4g}, 95 % interval [{low:.4g}, {high:.4g}]"
+        ends = interval(effect)
+        within = f", 95 % interval [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""
+        return f"; difference {effect.mean:+.4g}{within}"
 
 
 def ledger() -> list[Deviation]:

@@ -15,7 +15,8 @@ from pipeline.report import contents, ledger, paper, parts, provenance
 from pipeline.report.contents import Part
 from pipeline.report.parts import Values
 from pipeline.report.results import Results
-from pipeline.report.table import PAPER_NAMES, Section
+from pipeline.report.table import PAPER_NAMES, Section, stand_ins
+from pipeline.words import plural
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -28,7 +29,7 @@ def write(results: Results, settings: Mapping[str, Any], data: Path) -> None:
     Raises
     ------
     UserError
-        If a file that another step of the report wrote is not whole.
+        If a file that another step of the report wrote is not whole, or a data set's passport.
     """
     chapters, folder = contents.chapters(settings), results.folder
     write_text(folder / "report.html", html(results, settings, chapters, data))
@@ -41,6 +42,7 @@ def html(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["plural"] = plural
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(_content(results, settings, chapters, data)).strip() + "\n"
 
@@ -67,7 +69,7 @@ def _content(
     return {
         "scale": scale,
         "facts": _facts(settings, records, results),
-        "stand_ins": _stand_ins(settings),
+        "stand_ins": stand_ins(settings),
         "scorecard": scorecard,
         "chapters": {
             title: [
@@ -128,10 +130,6 @@ def _facts(
         "Seeds": str(settings["seeds"]),
         "Records": f"{n_records} read, {len(results.missing)} pending",
     }
-
-
-def _stand_ins(settings: Mapping[str, Any]) -> list[str]:
-    return sorted({dataset for role, dataset in settings["roles"].items() if dataset != role})
 
 
 def _deviation(row: ledger.Deviation, results: Results, settings: Mapping[str, Any]) -> Values:

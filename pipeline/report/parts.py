@@ -9,16 +9,19 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.data.packed import SPLITS
+from pipeline.data.description import facts
+from pipeline.data.packed import PASSPORT, SPLITS, Passport
 from pipeline.errors import UserError
 from pipeline.report.contents import Part
 from pipeline.report.provenance import command
+from pipeline.words import plural
 
 Values = dict[str, Any]
+Parsed = TypeVar("Parsed")
 # A table of so many lines has a window of its own, and can be sorted from so many on.
 _LONG, _SORTABLE = 16, 4
 # A letter of 7 points is as large as a note of the page.
@@ -37,15 +40,18 @@ def load(path: Path) -> Values | None:
     UserError
         If it is not whole.
     """
+    return _read(path, json.loads)
+
+
+def _read(path: Path, parse: Callable[[str], Parsed]) -> Parsed | None:
     try:
-        content: Values = json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise UserError(
             f"{path} is not whole ({error}); delete it and run snakemake again"
         ) from None
-    return content
 
 
 def scorecard(results: Path, addresses: set[str]) -> Values | None:
@@ -61,6 +67,7 @@ def scorecard(results: Path, addresses: set[str]) -> Values | None:
         | {
             "number": number,
             "sign": VERDICTS[claim["verdict"]],
+            "compared": _compared(claim["findings"]),
             "findings": [
                 finding | {"cells": _cells(finding["cells"], addresses)}
                 for finding in claim["findings"]
@@ -71,6 +78,13 @@ def scorecard(results: Path, addresses: set[str]) -> Values | None:
     verdicts = [claim["verdict"] for claim in claims]
     counts = [(verdict, sign, verdicts.count(verdict)) for verdict, sign in VERDICTS.items()]
     return {"notes": found["notes"], "claims": claims, "counts": counts}
+
+
+def _compared(findings: list[Values]) -> str:
+    """How many there are; the verdict counts the paper's own, if any of them was measured."""
+    own = sum(finding["in_paper"] for finding in findings)
+    others = len(findings) - own
+    return plural(own, "comparison") + (f", and {others} not in the paper" if others else "")
 
 
 def _cells(cells: Iterable[tuple[str, str]], addresses: set[str]) -> list[Values]:
@@ -166,33 +180,20 @@ def _absent(part: Part, scale: str) -> Values:
 
 
 def data_set(folder: Path) -> Values | None:
-    """What a packed data set says of itself, and its contact sheets; None if there is none."""
-    passport = load(folder / "passport.json")
+    """What a packed data set says of itself, and its contact sheets; None if there is none.
+
+    Raises
+    ------
+    UserError
+        If its passport is not whole, or of another version.
+    """
+    passport = _read(folder / PASSPORT, Passport.model_validate_json)
     if passport is None:
         return None
-    origin, twice = passport.get("origin", {}), passport.get("duplicates", {})
-    classes = {split: passport["classes"][split] for split in SPLITS}
-    counts = {split: len(names) for split, names in classes.items()}
-    each = passport["images_per_class"]
-    facts = {
-        "source": passport["source"],
-        "form": origin.get("form"),
-        "variant": origin.get("variant"),
-        "resized by": origin.get("resize"),
-        "image size": f"{passport['image_size']} pixels each way",
-        "classes": ", ".join(f"{split} {n}" for split, n in counts.items()),
-        "images": f"{each} of each class, {each * sum(counts.values()):,} in all",
-        "mean of channels": ", ".join(f"{one:.4f}" for one in passport["channel_mean"]),
-        "deviation of channels": ", ".join(f"{one:.4f}" for one in passport["channel_std"]),
-        "same pixels twice": twice
-        and f"{twice['within_splits']} pairs within class splits, "
-        f"{twice['across_splits']} across them",
-        "fingerprint": passport["fingerprint"],
-    }
     return {
-        "facts": {name: text for name, text in facts.items() if text},
-        "notes": origin.get("notes", []),
-        "classes": classes,
+        "facts": facts(passport),
+        "notes": passport.origin.notes,
+        "classes": {split: passport.classes[split] for split in SPLITS},
         "sheets": {
             split: picture(path)
             for split in SPLITS

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.records import PLACES, Kind, Record
-from pipeline.report.table import PAPER_NAMES, Section
+from pipeline.report.table import Section
+from pipeline.words import duration
 
-# What the records of a kind are, and how many there are of them at the most.
+# What the records of a kind are.
 TITLES: dict[Kind, str] = {
     "training": "Training",
-    "features": "Features",
     "evaluation": "Few-shot accuracy of heads on frozen features",
     "adaptation": "Few-shot accuracy and travel of gradient steps",
     "measurement": "Clustering of features",
@@ -70,18 +70,9 @@ def trainings(record: Record, known: Iterable[str]) -> list[str]:
     return [place for place in known if place.startswith(tuple(starts))]
 
 
-def duration(seconds: float) -> str:
-    """A time in the units that one would say it in."""
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def data_name(dataset: str, stands_for: str | None) -> str:
     """The true name of a data set, and whose place it takes, as tables say it."""
-    role = stands_for or dataset
-    return Section(role, dataset, []).heading if role in PAPER_NAMES else dataset
+    return Section(stands_for or dataset, dataset, []).heading
 
 
 def _data(record: Record) -> str | None:

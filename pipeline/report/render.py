@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pipeline.files import write_json, write_text
 from pipeline.report.results import Results
 from pipeline.report.table import MARKS, Cell, Published, Section, Table, variants
 from pipeline.report.tex import escaped, fitted
+from pipeline.words import plural
 
 PENDING = "pending"
 # Lines that a page of LaTeX holds beside a caption.
@@ -87,7 +90,10 @@ class Layout:
         return Entry(estimated(cell.ours, self._digits(cell)), cell.best, cell.marks)
 
     def interval(self, _: Section, cell: Cell) -> Entry:
-        return Entry(interval_of(cell.ours, self._digits(cell)) if cell.ours else "")
+        if cell.interval is None:
+            return Entry()
+        low, high = (_number(end, self._digits(cell)) for end in cell.interval)
+        return Entry(f"[{low}, {high}]")
 
     def paper(self, section: Section, cell: Cell) -> Entry:
         if cell.paper is None:
@@ -104,15 +110,18 @@ class Layout:
         """The table's own, between what its numbers are and what must not be read into them."""
         table = self.table
         means = [cell for cell in table.cells if cell.ours and cell.ours.se is not None]
-        units = sorted({(cell.measured.unit, cell.ours.n) for cell in means if cell.ours})
-        seeds = ", ".join(str(n) for n in sorted({cell.n_seeds for cell in means}))
+        seeds = ", ".join(str(n) for n in sorted({cell.measured.n_seeds for cell in means}))
         notes = list(table.notes)
         if means:
             notes.insert(
                 0,
                 "Ours: mean ± one standard error, and the 95 % confidence interval, over "
-                f"{', '.join(f'{n} samples ({unit})' for unit, n in units)}; seeds: {seeds}.",
+                f"{_sizes(means)}; seeds: {seeds}.",
             )
+        if any(cell.interval is None for cell in means):
+            notes.append("No interval: all samples are equal, and leave their spread unknown.")
+        if any(cell.ours and cell.interval not in (None, cell.ours.interval) for cell in means):
+            notes.append("Intervals of accuracies are cut at 0 and 100 %.")
         if any(
             cell.difference is not None
             for section in table.sections
@@ -135,16 +144,32 @@ class Layout:
         return notes
 
 
+def _sizes(means: list[Cell]) -> str:
+    """How many samples there are, and of which columns or else rows, if these decide it."""
+    found: dict[tuple[int, str], list[Cell]] = {}
+    for cell in means:
+        if cell.ours:
+            found.setdefault((cell.ours.n, cell.measured.unit), []).append(cell)
+    sizes, groups = zip(*sorted(found.items(), key=itemgetter(0)), strict=True)
+    printed_sizes = [plural(*size) for size in sizes]
+    # A row of a run and a fine-tuner goes by the latter.
+    for name in (lambda cell: cell.column, lambda cell: cell.row.rpartition(", ")[2]):
+        names = [dict.fromkeys(map(name, cells)) for cells in groups]
+        if len(sizes) > 1 and sum(map(len, names)) == len({*chain(*names)}):
+            of = [*(", ".join(one) for one in names[:-1]), "the others"]
+            return " or ".join(map("{} ({})".format, printed_sizes, of))
+    return " or ".join(printed_sizes)
+
+
 def estimated(ours: Estimate, digits: int) -> str:
     """The mean with its standard error."""
-    return f"{ours.mean:,.{digits}f}" + ("" if ours.se is None else f" ± {ours.se:.{digits}f}")
+    return _number(ours.mean, digits) + (
+        "" if ours.se is None else f" ± {_number(ours.se, digits)}"
+    )
 
 
-def interval_of(ours: Estimate, digits: int) -> str:
-    if ours.interval is None:
-        return ""
-    low, high = ours.interval
-    return f"[{low:.{digits}f}, {high:.{digits}f}]"
+def _number(value: float, digits: int) -> str:
+    return f"{value:,.{digits}f}"
 
 
 def printed(paper: Published) -> str:
@@ -155,7 +180,7 @@ def _difference(cell: Cell, digits: int) -> str:
     if cell.difference is None:
         return ""
     in_se = cell.difference_in_se
-    return f" ({cell.difference:+.{digits}f}{'' if in_se is None else f', {in_se:+.1f} SE'})"
+    return f" ({cell.difference:+,.{digits}f}{'' if in_se is None else f', {in_se:+.1f} SE'})"
 
 
 def markdown(layout: Layout) -> str:
@@ -227,10 +252,8 @@ def as_json(layout: Layout) -> dict[str, Any]:
     """What the page shows of a table, and where each cell comes from."""
     table = layout.table
     return {
-        "id": table.id,
         "number": table.number,
         "heading": table.heading,
-        "scale": table.scale,
         "notes": layout.notes,
         "sections": [
             {
@@ -272,7 +295,7 @@ def _csv(table: Table) -> str:
 
 
 def _row(table: Table, section: Section, cell: Cell) -> dict[str, Any]:
-    low, high = (cell.ours and cell.ours.interval) or (None, None)
+    low, high = cell.interval or (None, None)
     return {
         "table": table.id,
         "cell": section.address(cell),
@@ -289,7 +312,7 @@ def _row(table: Table, section: Section, cell: Cell) -> dict[str, Any]:
         "high_95": high,
         "n_samples": cell.ours and cell.ours.n,
         "unit": cell.measured.unit,
-        "n_seeds": cell.n_seeds,
+        "n_seeds": cell.measured.n_seeds,
         "sd_between_seeds": cell.seed_sd,
         "published": cell.paper and cell.paper.value,
         "published_radius": cell.paper and cell.paper.radius,

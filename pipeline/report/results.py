@@ -6,13 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline import records
 from pipeline.analysis.statistics import Estimate, estimate
 from pipeline.errors import UserError
 
 Samples = NDArray[np.float64]
+# Relative to what they are made of, numbers up to this are what rounding leaves of 0.
+_ROUNDING = 1e-9
+
+
+def less(ours: ArrayLike, theirs: ArrayLike) -> Samples:
+    """``ours - theirs``, element by element; 0 where they differ by rounding alone."""
+    alike = np.isclose(ours, theirs, rtol=_ROUNDING, atol=0)
+    return np.where(alike, 0.0, np.subtract(ours, theirs))
+
+
+def estimated(samples: ArrayLike) -> Estimate:
+    """As ``estimate``; 0 where the mean or its error is what rounding leaves of the samples."""
+    found, least = estimate(samples), _ROUNDING * float(np.abs(samples).max())
+    mean, se = (one if abs(one) > least else 0.0 for one in (found.mean, found.se or 0.0))
+    return Estimate(mean, se, found.n)
+
+
+def interval(found: Estimate) -> tuple[float, float] | None:
+    """The 95 % confidence interval; none of equal samples, which leave their spread unknown."""
+    return found.interval if found.se else None
 
 
 @dataclass(frozen=True)
@@ -30,9 +50,17 @@ class Measured:
     values: Mapping[int, float] | None = None
     # What decides which samples there are; those of one basis can be paired.
     basis: str = ""
+    # How many seeds there are, where what is measured is not of each, but of each pair of them.
+    paired_seeds: int = 0
+    # The least and the most that the quantity can be, where both are known.
+    limits: tuple[float, float] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.samples)
+
+    @property
+    def n_seeds(self) -> int:
+        return self.paired_seeds or len(self.samples)
 
     def of_seeds(self) -> dict[int, float]:
         """The quantity of each seed."""
@@ -50,8 +78,16 @@ class Measured:
         mean = float(np.mean(list(self.of_seeds().values())))
         if len(shared) < 2:
             return Estimate(mean, None, len(shared))
-        spread = estimate(shared)
-        return Estimate(mean, spread.se, spread.n)
+        found = estimated(shared)
+        return found if self.values is None else replace(found, mean=mean)
+
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of the estimate, as far as the quantity can go."""
+        found = interval(self.estimate())
+        if found is None or self.limits is None:
+            return found
+        low, high = np.clip(found, *self.limits).tolist()
+        return low, high
 
     def minus(self, other: "Measured") -> "Measured":
         """The difference, sample by sample, of the seeds that both have.
@@ -66,11 +102,13 @@ class Measured:
             raise ValueError(f"samples of {self.basis} and {other.basis} cannot be paired")
         mine, theirs = self.of_seeds(), other.of_seeds()
         return Measured(
-            {seed: self.samples[seed] - other.samples[seed] for seed in seeds},
+            {seed: less(self.samples[seed], other.samples[seed]) for seed in seeds},
             tuple(dict.fromkeys(self.sources + other.sources)) if seeds else (),
             self.place,
             self.unit,
-            None if self.values is None else {seed: mine[seed] - theirs[seed] for seed in seeds},
+            None
+            if self.values is None
+            else {seed: float(less(mine[seed], theirs[seed])) for seed in seeds},
             self.basis,
         )
 
@@ -87,7 +125,8 @@ class Results:
     ------
     UserError
         If a record is of another scale or in the place of another, two of one data set are not of
-        the same images or episodes, or one is missing where none may be.
+        the same images or episodes, two seeds of a run are not of the same budget, or one is
+        missing where none may be.
     """
 
     def __init__(
@@ -97,7 +136,10 @@ class Results:
         read: Callable[[Path, records.Kind], records.Record] = records.read,
     ) -> None:
         if not folder.is_dir():
-            raise UserError(f"there is no {folder}; correct --results, or let snakemake make it")
+            raise UserError(
+                f"there is no {folder}: nothing of scale {settings['scale']} is there yet; "
+                f"snakemake --cores all --config scale={settings['scale']} makes it"
+            )
         self.folder = folder
         self.subjects: Mapping[str, records.Subjects] = settings["records"]
         self.missing: list[str] = []
@@ -176,7 +218,7 @@ class Results:
         heads = self.read(
             "evaluation", dataset, run, "correct", shot, fine_tuner, scale=_percent, basis="heads"
         )
-        return heads or self.read(
+        found = heads or self.read(
             "adaptation",
             dataset,
             run,
@@ -186,6 +228,7 @@ class Results:
             scale=lambda values: _percent(values[fine_tuner]),
             basis=f"adaptation {fine_tuner}",
         )
+        return replace(found, limits=(0.0, 100.0))
 
     def travel(
         self, dataset: str, run: str, adaptation: str, n_shot: int, quantity: str
@@ -211,7 +254,14 @@ class Results:
 
     def step_seconds(self, dataset: str, run: str) -> Measured:
         """The time of a training step, in each stretch of the run."""
-        return self.read("training", dataset, run, "step_seconds", unit="stretch of training")
+        return self.read(
+            "training",
+            dataset,
+            run,
+            "step_seconds",
+            unit="stretch of training",
+            basis=f"training {run}",
+        )
 
     def separation(self, dataset: str, run: str, panel: str) -> Measured:
         """How well the plane of Figure 2 separates each choice of classes: the ratio's logarithm.
@@ -232,8 +282,10 @@ class Results:
         """
         for place, record in self._found.get(("similarity", dataset, run), {}).values():
             found = [pair for pair in record.values[split]["pairs"] if pair["run"] == twin]
+            own = twin == run
             # A run's own seeds may meet several others each.
-            pairs = dict(enumerate(found)) if twin == run else {one["seed"]: one for one in found}
+            pairs = dict(enumerate(found)) if own else {one["seed"]: one for one in found}
+            seeds = {one[side] for one in found for side in ("seed", "against")}
             return Measured(
                 {key: np.asarray(pair["folds"]) for key, pair in pairs.items()},
                 (place,) if pairs else (),
@@ -241,6 +293,7 @@ class Results:
                 "fold of images",
                 {key: float(pair[name]) for key, pair in pairs.items()},
                 "similarity",
+                len(seeds) if own else 0,
             )
         return Measured()
 
@@ -299,21 +352,27 @@ def _percent(values: Mapping[str, Any]) -> float:
 
 
 def _bases(record: records.Record) -> dict[str, dict[str, Any]]:
-    """The settings by which samples of different models are of the same episodes or pairs."""
+    """What decides that samples of different models or seeds are of the same episodes or pairs."""
     settings = record.settings
     match record.kind:
+        case "training":
+            budget = {name: settings["algorithm"][name] for name in ("steps", "validations")}
+            return {f"training {record.run}": budget}
         case "measurement":
-            return {"pairs": {name: settings.get(name) for name in ("n_pairs", "measurement_seed")}}
+            pairs = {name: settings[name] for name in ("n_pairs", "measurement_seed")}
+            # Pairs are drawn from what is embedded: all novel images, but of base classes some.
+            pairs["base_images_per_class"] = record.values["base"]["images_per_class"]
+            return {"pairs": pairs}
         case "evaluation":
-            return {"heads": {"episodes": settings.get("episodes")}}
+            return {"heads": {"episodes": settings["episodes"]}}
         case "adaptation":
             return {
-                f"adaptation {name}": {"episodes": settings.get("episodes"), "options": options}
-                for name, options in settings.get("adaptations", {}).items()
+                f"adaptation {name}": {"episodes": settings["episodes"], "options": options}
+                for name, options in settings["adaptations"].items()
             }
         case "projection":
             names = ("n_classes", "n_images", "n_fit", "n_draws", "projection_seed")
-            return {"projection": {name: settings.get(name) for name in names}}
+            return {"projection": {name: settings[name] for name in names}}
         case _:
             return {}
 

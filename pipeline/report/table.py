@@ -86,12 +86,15 @@ class Cell:
         return self.measured.estimate() if self.measured else None
 
     @property
-    def n_seeds(self) -> int:
-        return len(self.measured.samples)
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval, as far as the quantity can go."""
+        return self.measured.interval() if self.measured else None
 
     @property
     def seed_sd(self) -> float | None:
-        """Standard deviation between seeds; None with a single one."""
+        """Standard deviation between seeds; None with a single one, and of pairs of them."""
+        if self.measured.paired_seeds:
+            return None
         values = list(self.measured.of_seeds().values())
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
@@ -119,7 +122,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Section:
-    """The part of a table that is about one of the paper's data sets."""
+    """The part of a table that is about one of the paper's data sets, or another in a role."""
 
     role: str
     # What was measured in its place: itself, a stand-in, or nothing at this scale.
@@ -135,7 +138,7 @@ class Section:
     @property
     def short(self) -> str:
         """The heading in a few words, where other words say what generated images are."""
-        data = self.dataset if self.is_stand_in else PAPER_NAMES[self.role]
+        data = self.dataset if self.is_stand_in else self._paper
         return ", ".join(filter(None, [data, self.part]))
 
     @property
@@ -143,13 +146,17 @@ class Section:
         return self.dataset not in (None, self.role)
 
     @property
+    def _paper(self) -> str:
+        """The published name of the role; its own, where a configuration has more roles."""
+        return PAPER_NAMES.get(self.role, self.role)
+
+    @property
     def _data(self) -> str:
-        paper = PAPER_NAMES[self.role]
         if self.dataset is None:
-            return f"{paper} (no data at this scale)"
+            return f"{self._paper} (no data at this scale)"
         if not self.is_stand_in:
-            return paper
-        return f"{self.dataset} (generated images in the place of {paper})"
+            return self._paper
+        return f"{self.dataset} (generated images in the place of {self._paper})"
 
     def address(self, cell: Cell) -> str:
         """The name of a cell in its table, which ``explain`` and links know it by."""
@@ -216,6 +223,11 @@ def _judged(cells: list[Cell], best: Literal["highest", "lowest"] | None) -> lis
         else cell
         for cell in cells
     ]
+
+
+def stand_ins(settings: Mapping[str, Any]) -> list[str]:
+    """The data sets of generated images that are in the place of others."""
+    return sorted({dataset for role, dataset in settings["roles"].items() if dataset != role})
 
 
 def variants(results: Results, table: Table) -> list[str]:

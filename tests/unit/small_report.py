@@ -19,11 +19,9 @@ TABLES = ["table2", "table3", "clustering", "fine_tuners"]
 SECRET = 7319
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="200pt" height="90pt"><title>a drawing</title></svg>'
 FIGURE: dict[str, Any] = {
-    "id": "figure1a",
     "number": "Figure 1a",
     "heading": "Figure 1a: Boundaries of <wide> & near classes",
     "caption": "What one sees: 5 % of it.",
-    "scale": "demo",
     "notes": ["A note of the figure."],
     "sources": ["simulations/boundaries.json"],
 }
@@ -82,6 +80,7 @@ def write_run(results: Path, dataset: str, run: str, scale: str = "demo") -> Non
         settings_of("measure", scale, **of_run),
         {
             split: {
+                "images_per_class": 20,
                 "pairs": {name: random.random(8).tolist() for name in measures},
                 "r_fc_printed": 1.5,
                 "population": {"r_fc": 1.0, "r_hv": 2.0, "within": 3.0, "between": 4.0},

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -703,30 +704,26 @@ def test_images_of_another_data_set_are_refused(
 ) -> None:
     """Or generated images would stand in a table under the name of real ones."""
     own = {**settings(verb, "maml_1shot"), "dataset": "cifar_fs"}
-    weights = model("maml_1shot").weights
+    weights, out = model("maml_1shot").weights, tmp_path / "out"
+    job = {
+        "train": partial(loop.train, own, "digest", packed, out, tmp_path / "state", CPU),
+        "embed": partial(embed, own, "digest", weights, packed, out, CPU),
+        "adapt": partial(adapt, own, "digest", weights, packed, out, CPU),
+    }[verb]
     with pytest.raises(UserError, match=f"{packed} holds tiny, not cifar_fs; see --data"):
-        match verb:
-            case "train":
-                loop.train(own, "digest", packed, tmp_path, tmp_path / "state", CPU)
-            case "embed":
-                embed(own, "digest", weights, packed, tmp_path, CPU)
-            case _:
-                adapt(own, "digest", weights, packed, tmp_path / "out.json", CPU)
+        job()
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", ["embed", "adapt"])
+@pytest.mark.parametrize("job", [embed, adapt])
 def test_images_other_than_a_model_was_trained_on_are_refused(
-    verb: str, model: Callable[[str], Model], tmp_path: Path
+    job: Callable[..., None], model: Callable[[str], Model], tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     pack(Synthetic(image_size=16, images_per_class=20, seed=1), "tiny", other, workers=1)
-    own, weights = settings(verb, "maml_1shot"), model("maml_1shot").weights
+    own, weights = settings(job.__name__, "maml_1shot"), model("maml_1shot").weights
     with pytest.raises(UserError, match=f"weights {weights}: they are of images .*, not "):
-        if verb == "embed":
-            embed(own, "digest", weights, other, tmp_path / "out", CPU)
-        else:
-            adapt(own, "digest", weights, other, tmp_path / "out.json", CPU)
+        job(own, "digest", weights, other, tmp_path / "out", CPU)
     assert list(tmp_path.iterdir()) == [other]
 
 

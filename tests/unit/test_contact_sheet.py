@@ -47,7 +47,7 @@ def test_the_passport_is_put_in_words(tmp_path: Path) -> None:
     passport = pack(Noise(CLASSES, flaws=flaws), "noise", tmp_path, workers=1)
     words = describe(passport)
     for part in (
-        "noise: images of 5x5 pixels, 4 a class",
+        "noise\nimages       5x5 pixels, 4 a class",
         passport.source,
         "noise; variant: white",
         "3 base (12 images), 1 validation (4 images), 2 novel (8 images)",

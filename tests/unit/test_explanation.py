@@ -44,7 +44,7 @@ def test_one_cell_is_explained_with_its_record_and_its_training(results: Path) -
         f"95 % interval {cell['interval']}",
         f"exactly {cell['value']!r}",
         "paper 62.9 ± 0.3",
-        "samples 30 (episode)",
+        "samples 30 episodes",
         "place correct.1.svm",
         "",
     ]

@@ -1,6 +1,7 @@
 """Figures show what the records hold, under the true name of their data, and what is missing."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +118,8 @@ def write_training(folder: Path, run: str, seed: int, dataset: str) -> None:
         {"step": 10, "validation": 0.3 + seed / 10, "validation_5shot": 0.9, "elapsed_s": 3.0},
     ]
     values = {"steps": 10, "step_seconds": [0.2, 0.2], "kept": "last", "log": log}
-    write_record(folder, "training", run, seed, values, dataset)
+    algorithm = {"steps": 10, "validations": 1}
+    write_record(folder, "training", run, seed, values, dataset, algorithm=algorithm)
 
 
 @pytest.fixture(scope="module")
@@ -199,8 +201,8 @@ def test_a_figure_is_a_picture_in_three_formats_with_its_data_and_its_words(
         assert image.width / one.drawing.get_figwidth() >= 150
     assert len(pd.read_csv(out / f"{one.id}.csv")) == len(one.plotted) > 0
     words = json.loads(contents[".json"])
-    assert words.keys() == {"id", "number", "heading", "caption", "scale", "notes", "sources"}
-    assert (words["heading"], words["scale"]) == (one.heading, "tiny")
+    assert words.keys() == {"number", "heading", "caption", "notes", "sources"}
+    assert words["heading"] == one.heading
     assert words["sources"]
     assert all((made / place).exists() for place in words["sources"])
     assert not one.pending
@@ -479,6 +481,26 @@ def test_the_sweep_sets_reptile_and_zero_apart(made: Path) -> None:
     joined = [line for line in axes.lines if len(np.unique(line.get_xdata())) > 2]
     assert joined
     assert all(min(line.get_xdata()) > coefficient_sweep.BORDER for line in joined)
+
+
+@pytest.mark.parametrize(
+    ("correct", "ends"), [([0, 0, 5, 5], [0, 100]), ([5, 5, 5, 5], [math.nan, math.nan])]
+)
+def test_the_sweep_shows_no_accuracy_below_0_or_above_100(
+    correct: list[int], ends: list[float], tmp_path: Path
+) -> None:
+    """And no interval of episodes that are all alike."""
+    values = {"reptile": {"n_queries": 5, "correct": dict.fromkeys("15", correct)}}
+    settings = {"episodes": {"seed": 0}, "adaptations": {"reptile": {}}}
+    for dataset, runs in SUBJECTS["adaptation"].items():
+        for run in runs:
+            write_record(tmp_path, "adaptation", run, 0, values, dataset, **settings)
+    one = drawn("coefficient_sweep", tmp_path)
+    for row in one.plotted[["low_95", "high_95"]].to_numpy():
+        assert row == pytest.approx(ends, nan_ok=True)
+    for axes in one.drawing.axes:
+        least, most = axes.get_ylim()
+        assert 0 <= least < most <= 100
 
 
 # Training curves

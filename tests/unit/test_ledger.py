@@ -1,5 +1,6 @@
 """The ledger speaks of switches and runs that there are, and computes what it shows."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,11 @@ def effects_of(folder: Path, quantity: str, here: str, other: str) -> list[tuple
     return [(one.about, one.text) for one in found]
 
 
-def write_counts(folder: Path, run: str, counts: dict[str, list[int]], seed: int = 0) -> None:
-    """Correct queries out of 50 of each one-shot episode, by head."""
-    settings = settings_of("evaluate", dataset="synthetic_cifar_fs", run=run, seed=seed)
-    write_record(folder, "evaluation", settings, {"n_queries": 50, "correct": {"1": counts}})
+def write_counts(folder: Path, run: str, counts: dict[str, list[int]], n_queries: int = 50) -> None:
+    """Correct queries of each one-shot episode, by head."""
+    settings = settings_of("evaluate", dataset="synthetic_cifar_fs", run=run, seed=0)
+    values = {"n_queries": n_queries, "correct": {"1": counts}}
+    write_record(folder, "evaluation", settings, values)
 
 
 def test_an_effect_is_paired_over_episodes(tmp_path: Path) -> None:
@@ -98,6 +100,25 @@ def test_an_effect_is_paired_over_episodes(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("other", "changed"),
+    [([20, 10, 40, 30], r"\+0, 95 % interval \[-24\.\d+, 24\.\d+\]"), (HERE, r"\+0")],
+)
+def test_an_effect_of_nothing_is_0(other: list[int], changed: str, tmp_path: Path) -> None:
+    """Not what rounding leaves of it; and equal differences have no interval."""
+    write_counts(tmp_path, "resnet12_svm", {"svm": HERE, "ridge": other}, n_queries=75)
+    ((_, text),) = effects_of(tmp_path, "accuracy", "resnet12_svm/svm", "resnet12_svm/ridge")
+    assert re.fullmatch(f".*; difference {changed}", text)
+
+
+def test_a_data_set_that_the_paper_does_not_have_goes_by_its_own_name(tmp_path: Path) -> None:
+    write_counts(tmp_path, "resnet12_svm", {"svm": HERE, "ridge": OTHER})
+    settings = settings_of("page") | {"roles": {"synthetic_cifar_fs": "synthetic_cifar_fs"}}
+    row = Deviation("", "", "", "", "", "accuracy", "resnet12_svm/svm", "resnet12_svm/ridge")
+    (found,) = effects(row, Results(tmp_path, settings), settings)
+    assert found.about == "synthetic_cifar_fs, 1-shot"
+
+
 def test_different_numbers_of_episodes_give_no_difference(tmp_path: Path) -> None:
     write_counts(tmp_path, "resnet12_svm", {"svm": HERE, "ridge": OTHER[:3]})
     found = effects_of(tmp_path, "accuracy", "resnet12_svm/svm", "resnet12_svm/ridge")
@@ -114,7 +135,8 @@ def test_measures_of_pairs_and_of_all_images_at_once(tmp_path: Path) -> None:
     run = "r2d2_classical"
     settings = settings_of("measure", dataset="synthetic_mini_imagenet", run=run, seed=0)
     pairs = {"r_hv_released": [1.0, 2.0], "r_hv_printed": [0.5, 0.5]}
-    values = {"base": {"pairs": pairs, "r_fc_printed": 40.0}, "novel": {"pairs": {}}}
+    base = {"images_per_class": 20, "pairs": pairs, "r_fc_printed": 40.0}
+    values = {"base": base, "novel": {"pairs": {}}}
     write_record(tmp_path, "measurement", settings, values)
     sides = [f"{run}/base/{name}" for name in ("r_hv_released", "r_hv_printed", "r_fc_printed")]
     ((about, text),) = effects_of(tmp_path, "clustering", *sides[:2])

@@ -18,6 +18,8 @@ from PIL import Image
 from small_report import RUNS, SECRET, TABLES, settings_of, write_report, write_run
 
 from pipeline import records
+from pipeline.data.contact_sheet import describe
+from pipeline.data.packed import Passport
 from pipeline.errors import UserError
 from pipeline.files import write_json, write_text
 from pipeline.report import contents, page, parts, provenance
@@ -87,10 +89,11 @@ def made(results: Path) -> Page:
     return Page((results / "report.html").read_text(encoding="utf-8"))
 
 
-def write_passport(folder: Path, sheets: bool) -> None:
+def write_passport(folder: Path, sheets: bool = False, **changes: Any) -> None:
     write_json(
         folder / "passport.json",
         {
+            "version": 2,
             "dataset": folder.name,
             "source": "drawn by a test",
             "origin": {"form": "generated", "variant": "reference", "notes": ["A note on pixels."]},
@@ -101,7 +104,8 @@ def write_passport(folder: Path, sheets: bool) -> None:
             "channel_mean": [0.5, 0.25, 0.125],
             "channel_std": [0.1, 0.2, 0.3],
             "duplicates": {"within_splits": 3, "across_splits": 1, "pairs": []},
-        },
+        }
+        | changes,
     )
     if sheets:
         (folder / "contact_sheets").mkdir()
@@ -251,7 +255,7 @@ def test_a_number_leads_to_its_record_and_back(made: Page) -> None:
     assert made.links_inside[f"tables/{CELL}"] == [f"from/{CELL}"]
     origin = made.links_inside[f"from/{CELL}"]
     assert origin[:2] == [f"tables/{CELL}", f"records/{PLACE}"]
-    assert "30 (episode)" in words(made.inside[f"from/{CELL}"])
+    assert "30 episodes" in words(made.inside[f"from/{CELL}"])
     assert "correct.1.svm" in made.inside[f"from/{CELL}"]
 
 
@@ -262,6 +266,16 @@ def test_a_claim_leads_to_the_cells_that_it_compares_and_they_lead_back(made: Pa
     for cell in (CELL, other):
         assert claim in made.links_inside[f"from/{cell}"]
     assert claim in made.links_inside["tables/table3"]
+
+
+def test_comparisons_that_do_not_count_are_counted_apart(made: Page) -> None:
+    """As their verdict does, whose reason stands above them."""
+    said = {
+        "r_fc_improves_transfer": "8 comparisons",
+        "weight_clustering_beats_reptile": "2 comparisons, and 2 not in the paper",
+    }
+    for claim, compared in said.items():
+        assert f" {compared} Comparison " in words(made.inside[f"claims/{claim}"])
 
 
 def test_a_record_says_all_that_is_needed_to_make_it_again(made: Page) -> None:
@@ -306,31 +320,17 @@ def test_weights_of_a_similarity_are_of_all_its_runs_and_seeds() -> None:
     assert provenance.trainings(of_seed, known) == []
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.0412, "0.0412 s"),
-        (99, "99 s"),
-        (250, "4 min"),
-        (7140, "1 h 59 min"),
-        (90000, "25 h 0 min"),
-    ],
-)
-def test_a_duration_reads_as_one_would_say_it(seconds: float, text: str) -> None:
-    assert provenance.duration(seconds) == text
-
-
 # Data sets
 
 
 def test_a_data_set_shows_its_passport_and_its_contact_sheets(made: Page) -> None:
     text = words(made.text)
     for fact in (
-        "synthetic_cifar_fs (generated images in the place of CIFAR-FS) source drawn by a test",
-        "classes base 2, validation 1, novel 1",
-        "images 20 of each class, 80 in all",
-        "mean of channels 0.5000, 0.2500, 0.1250",
-        "same pixels twice 3 pairs within class splits, 1 across them",
+        "synthetic_cifar_fs (generated images in the place of CIFAR-FS) images 16x16 pixels, "
+        "20 a class source drawn by a test form generated; variant: reference",
+        "classes 2 base (40 images), 1 validation (20 images), 1 novel (20 images)",
+        "mean 0.5000 0.2500 0.1250 (red, green, blue of the base classes)",
+        "identical 3 pairs of images within a split, 1 across splits",
         "fingerprint fingerprint-of-pixels",
         "A note on pixels.",
         "Base classes and their contact sheet bear, bee",
@@ -341,6 +341,23 @@ def test_a_data_set_shows_its_passport_and_its_contact_sheets(made: Page) -> Non
         "base",
         "validation",
     ]
+
+
+def test_the_page_says_of_a_data_set_what_a_terminal_does(tmp_path: Path) -> None:
+    resized = {"form": "a tree", "variant": "own", "resize": "box", "notes": []}
+    write_passport(tmp_path, origin=resized)
+    shown = parts.data_set(tmp_path)
+    passport = Passport.model_validate_json((tmp_path / "passport.json").read_bytes())
+    lines = [line.split(maxsplit=1) for line in describe(passport).splitlines()]
+    assert shown is not None
+    assert lines == [[tmp_path.name], *map(list, shown["facts"].items())]
+
+
+@pytest.mark.parametrize("change", [{"version": 1}, {"origin": {}}, {"classes": {"base": []}}])
+def test_a_passport_of_another_version_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    write_passport(tmp_path / "packed/synthetic_cifar_fs", **change)
+    with pytest.raises(UserError, match=r"(?s)passport\.json is not whole .*run snakemake again"):
+        written(tmp_path)
 
 
 def test_a_large_contact_sheet_is_made_smaller(tmp_path: Path) -> None:
@@ -387,7 +404,7 @@ def test_what_is_missing_is_pending(tmp_path: Path) -> None:
         len(records.places(kind, subjects, 1))
         for kind, subjects in settings_of("page")["records"].items()
     )
-    assert f"{n_missing} records are pending" in text
+    assert f"Pending: {n_missing:,} records" in text
     assert f"results/demo/{PLACE}" in text
 
 

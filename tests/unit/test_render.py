@@ -21,6 +21,7 @@ from pipeline.report.table import (
     Section,
     Table,
     sections,
+    stand_ins,
     variants,
 )
 
@@ -84,7 +85,7 @@ Scale: tiny.
 |------|----------|
 | Ours | pending  |
 
-- Ours: mean ± one standard error, and the 95 % confidence interval, over 2 samples (episode); seeds: 1, 2.
+- Ours: mean ± one standard error, and the 95 % confidence interval, over 2 episodes; seeds: 1, 2.
 - A note.
 - Paper: in brackets our difference to it, and the same in standard errors (SE) of the difference.
 - Bold: the best of those that the paper compares.
@@ -104,6 +105,16 @@ def test_a_count_has_no_digits_after_the_point(table: Table) -> None:
     counted = [Cell("Ours", "", "steps", percent(180_000), digits=0)]
     whole = replace(table, sections=[Section("cifar_fs", "cifar_fs", counted)])
     assert "| Ours | 180,000 |" in " ".join(markdown(Layout(whole, [])).split())
+
+
+def test_large_numbers_have_one_form(table: Table) -> None:
+    """The mean, its error, its interval and its difference to the paper."""
+    cells = [Cell("Ours", "", "1-shot", percent(10_000, 20_000), measured("2000", "1"))]
+    large = replace(table, sections=[Section("cifar_fs", "cifar_fs", cells)])
+    text = " ".join(markdown(Layout(large, [])).split())
+    assert "| Ours | 15,000.00 ± 5,000.00 |" in text
+    assert "| [-48,531.02, 78,531.02] |" in text
+    assert "| 2000 ± 1 (+13,000.00, +2.6 SE) |" in text
 
 
 def words(line: str) -> list[str]:
@@ -162,8 +173,8 @@ def test_numbers_in_full_are_in_csv(table: Table, tmp_path: Path) -> None:
 def test_json_holds_what_the_page_shows(table: Table) -> None:
     content = as_json(Layout(table, []))
     assert json.loads(json.dumps(content)) == content
-    assert (content["id"], content["number"]) == ("table9", "Table 9")
-    assert (content["heading"], content["scale"]) == ("Table 9: Accuracy in percent", "tiny")
+    assert content.keys() == {"number", "heading", "notes", "sections"}
+    assert (content["number"], content["heading"]) == ("Table 9", "Table 9: Accuracy in percent")
     first, second = content["sections"]
     assert (first["heading"], first["columns"]) == ("CIFAR-FS", ["1-shot", "5-shot"])
     assert second["heading"] == "mini-ImageNet (no data at this scale)"
@@ -283,6 +294,22 @@ def test_headings() -> None:
     assert Section("mini_imagenet", None, []).short == "mini-ImageNet"
 
 
+def test_a_role_of_no_published_name_goes_by_its_own() -> None:
+    own = Section("birds", "birds", [])
+    assert (own.heading, own.short) == ("birds", "birds")
+    stand_in = Section("birds", "shapes", [])
+    assert (stand_in.heading, stand_in.short) == (
+        "shapes (generated images in the place of birds)",
+        "shapes",
+    )
+    assert Section("birds", None, []).heading == "birds (no data at this scale)"
+
+
+def test_stand_ins_are_what_has_the_role_of_another() -> None:
+    roles = {"cifar_fs": "cifar_fs", "mini_imagenet": "shapes", "birds": "birds"}
+    assert stand_ins({"roles": roles}) == ["shapes"]
+
+
 def test_an_address_is_made_of_letters_digits_and_points() -> None:
     section = Section("mini_imagenet", "shapes", [], "base classes")
     cell = Cell("Classical w/ R_FC", "4-conv, 32", "1-shot, minus Reptile", Measured())
@@ -313,12 +340,79 @@ def test_a_difference_of_nothing_is_one(table: Table) -> None:
     assert any(note.startswith("Paper: in brackets") for note in Layout(same, []).notes)
 
 
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (
+            # By columns, of which the others are those of the most samples.
+            {("A", "MAML"): 2, ("A", "SVM"): 3, ("B", "MAML"): 2, ("B", "RR"): 3},
+            "2 episodes (MAML) or 3 episodes (the others)",
+        ),
+        (
+            {("A", "x"): 2, ("A", "y"): 2, ("B", "x"): 3, ("C", "y"): 4},
+            "2 episodes (A) or 3 episodes (B) or 4 episodes (the others)",
+        ),
+        (
+            # By rows that share a fine-tuner.
+            {("one, maml", "x"): 2, ("two, maml", "x"): 2, ("one, svm", "x"): 3},
+            "2 episodes (maml) or 3 episodes (the others)",
+        ),
+        ({("A", "x"): 2, ("A", "y"): 3, ("B", "x"): 3}, "2 episodes or 3 episodes"),
+        ({("A", "x"): 2, ("B", "y"): 2}, "2 episodes"),
+    ],
+)
+def test_the_numbers_of_samples_are_said_of_columns_or_rows(
+    places: dict[tuple[str, str], int], said: str, table: Table
+) -> None:
+    cells = [Cell(row, "", column, percent(*range(n))) for (row, column), n in places.items()]
+    of_these = replace(table, sections=[Section("cifar_fs", "cifar_fs", cells)])
+    (note, *_) = Layout(of_these, []).notes
+    assert note.endswith(f"confidence interval, over {said}; seeds: 1.")
+
+
 def test_samples_of_several_kinds_are_all_named(table: Table) -> None:
     pairs = replace(percent(1.0, 2.0, 3.0), unit="pair of classes")
     section = table.sections[0]
-    both = replace(section, cells=[*section.cells, Cell("Pairs", "", "1-shot", pairs)])
+    both = replace(section, cells=[*section.cells, Cell("Pairs", "", "R_HV", pairs)])
     (note, *_) = Layout(replace(table, sections=[both]), []).notes
-    assert note.endswith("over 2 samples (episode), 3 samples (pair of classes); seeds: 1, 2.")
+    assert note.endswith(
+        "over 2 episodes (1-shot, 5-shot) or 3 pairs of classes (the others); seeds: 1, 2."
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "limits", "printed", "said"),
+    [
+        ((45, 55), None, "[-13.53, 113.53]", None),
+        ((45, 55), (0.0, 100.0), "[0.00, 100.00]", "Intervals of accuracies are cut"),
+        ((49, 51), (0.0, 100.0), "[37.29, 62.71]", None),
+        ((20, 20), (0.0, 100.0), "", "No interval: all samples are equal"),
+        # Of which the mean is not quite one of them.
+        ((100 / 75,) * 6, None, "", "No interval: all samples are equal"),
+    ],
+)
+def test_an_interval_is_what_samples_can_say(
+    samples: tuple[float, ...],
+    limits: tuple[float, float] | None,
+    printed: str,
+    said: str | None,
+    table: Table,
+    tmp_path: Path,
+) -> None:
+    """In every form of a table."""
+    cells = [Cell("Ours", "", "1-shot", replace(percent(*samples), limits=limits))]
+    own = replace(table, sections=[Section("cifar_fs", "cifar_fs", cells)])
+    render.write(own, Results(tmp_path, SETTINGS), tmp_path / "table9")
+    ((shown,),) = (one["cells"] for one in as_json(Layout(own, []))["sections"])
+    assert shown["interval"] == printed
+    text = (tmp_path / "table9.md").read_text(encoding="utf-8")
+    assert ("| 95 % " in text) == bool(printed)
+    for note in ("Intervals of accuracies are cut", "No interval: all samples are equal"):
+        assert (f"\n- {note}" in text) == (note == said)
+    with (tmp_path / "table9.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    ends = [f"{float(row[name]):.2f}" for name in ("low_95", "high_95") if row[name]]
+    assert (f"[{', '.join(ends)}]" if ends else "") == printed
 
 
 @pytest.mark.parametrize(

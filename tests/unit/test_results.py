@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from scipy import stats
 from pipeline import records
 from pipeline.errors import UserError
 from pipeline.report.results import Measured, Results
+from pipeline.report.table import Cell
 
 HEADS = ["ridge", "svm", "prototypes"]
 RUN = {"dataset": "cifar_fs", "run": "r2d2_ridge", "seed": 0}
@@ -39,6 +41,8 @@ def settings(
 def put(folder: Path, kind: records.Kind, values: Mapping[str, Any], **given: Any) -> Path:
     """A record of made-up values in the place of a job."""
     changes, images = given.pop("changes", {}), given.pop("images", "f00d")
+    if kind == "measurement":
+        values = {"base": {"images_per_class": 20} | values.get("base", {})}
     return made.write(
         folder, made.experiment(), kind, values, changes, images, **(JOBS[kind] | given)
     )
@@ -215,6 +219,39 @@ def test_records_of_other_episodes_are_refused(
         Results(tmp_path, settings(kind, run, seeds=2))
 
 
+def test_pairs_of_other_embedded_images_are_refused(tmp_path: Path) -> None:
+    """They are drawn from these: with the same seed and number they are still other pairs."""
+    one = put(tmp_path, "measurement", {})
+    other = put(tmp_path, "measurement", {"base": {"images_per_class": 10}}, seed=1)
+    with pytest.raises(UserError, match=f"{other} and {one} cannot be compared: .*10.* and .*20"):
+        Results(tmp_path, settings("measurement", "r2d2_ridge", seeds=2))
+
+
+@pytest.mark.parametrize(
+    "budget", [{"steps": 30, "validations": 6}, {"steps": 40, "validations": 5}]
+)
+def test_seeds_of_other_budgets_are_refused(budget: dict[str, int], tmp_path: Path) -> None:
+    """They have other stretches. Runs may have budgets of their own."""
+    algorithm = {"steps": 40, "validations": 6}
+    one = put(tmp_path, "training", {}, changes={"algorithm": algorithm})
+    changed = {"algorithm": algorithm | budget}
+    put(tmp_path, "training", {}, run="r2d2_classical", changes=changed)
+    wanted = settings("training", "r2d2_ridge", "r2d2_classical", seeds=2)
+    assert len(list(Results(tmp_path, wanted).all_of("training"))) == 2
+    other = put(tmp_path, "training", {}, seed=1, changes=changed)
+    with pytest.raises(UserError, match=f"{other} and {one} cannot be compared: .*; run snakemake"):
+        Results(tmp_path, wanted)
+
+
+def test_stretches_of_two_runs_are_not_paired(tmp_path: Path) -> None:
+    for run in ("r2d2_ridge", "r2d2_classical"):
+        put(tmp_path, "training", {"step_seconds": [1.0, 2.0]}, run=run)
+    found = Results(tmp_path, settings("training", "r2d2_ridge", "r2d2_classical"))
+    ours, theirs = (found.step_seconds("cifar_fs", run) for run in ("r2d2_ridge", "r2d2_classical"))
+    with pytest.raises(ValueError, match="cannot be paired"):
+        ours.minus(theirs)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "simulation"])
 def test_records_of_other_images_are_refused(kind: records.Kind, tmp_path: Path) -> None:
     """Whatever their kinds: a table may read two."""
@@ -258,6 +295,40 @@ def test_data_sets_have_images_and_episodes_of_their_own(tmp_path: Path) -> None
 
 
 # Quantities
+
+
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_a_scale_of_which_nothing_is_there_names_the_command_that_makes_it(
+    scale: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as raised:
+        Results(tmp_path / scale, settings("evaluation", scale=scale))
+    assert str(raised.value) == (
+        f"there is no {tmp_path / scale}: nothing of scale {scale} is there yet; "
+        f"snakemake --cores all --config scale={scale} makes it"
+    )
+
+
+@pytest.mark.parametrize("kind", ["evaluation", "adaptation"])
+def test_an_interval_of_accuracies_is_between_0_and_100(kind: records.Kind, tmp_path: Path) -> None:
+    counts = {"ridge": [0, 4, 4], "svm": [0, 0, 1], "maml": [4, 4, 4]}
+    values = counted(**counts)
+    if kind == "adaptation":
+        values = {name: values | {"correct": {"1": one}} for name, one in counts.items()}
+    put(tmp_path, kind, values)
+    found = Results(tmp_path, settings(kind, "r2d2_ridge"))
+    wide, low, same = (found.accuracy("cifar_fs", "r2d2_ridge", name, 1) for name in counts)
+    assert wide.interval() == (0, 100)
+    assert low.interval() == (0, pytest.approx(stats.t.interval(0.95, 2, 25 / 3, 25 / 3)[1]))
+    assert same.interval() is None
+
+
+def test_an_interval_of_their_difference_need_not_be(tmp_path: Path) -> None:
+    put(tmp_path, "evaluation", counted(ridge=[0, 4, 4], svm=[4, 0, 4]))
+    found = Results(tmp_path, settings("evaluation", "r2d2_ridge"))
+    ours, theirs = (found.accuracy("cifar_fs", "r2d2_ridge", name, 1) for name in HEADS[:2])
+    expected = stats.t.interval(0.95, 2, 0, stats.sem([-100, 100, 0]))
+    assert ours.minus(theirs).interval() == pytest.approx(expected)
 
 
 def test_an_adaptation_is_counted_by_its_own_number_of_queries(tmp_path: Path) -> None:
@@ -330,7 +401,14 @@ def test_similarities_are_those_of_their_twin_split_and_seeds(tmp_path: Path) ->
     debiased = similarity("r2d2_classical", name="cka_debiased")
     assert debiased.of_seeds() == {0: pytest.approx(0.6), 1: pytest.approx(0.7)}
     # A run's own seeds are all compared with each other.
-    assert list(similarity("r2d2_ridge").of_seeds().values()) == [0.95, 0.97, 0.99]
+    own = similarity("r2d2_ridge")
+    assert list(own.of_seeds().values()) == [0.95, 0.97, 0.99]
+    assert (own.n_seeds, similarity("r2d2_ridge", "base").n_seeds) == (3, 0)
+    assert Cell("", "", "", own).seed_sd is None
+    assert (classical.n_seeds, Cell("", "", "", classical).seed_sd) == (
+        2,
+        pytest.approx(stats.tstd([0.7, 0.8])),
+    )
     assert not similarity("r2d2_classical_hv")
     assert not similarity("r2d2_ridge", "base")
     better = similarity("r2d2_classical_fc").minus(classical)
@@ -395,6 +473,26 @@ def test_a_difference_is_paired_by_episode_and_by_seed() -> None:
     assert se is not None
     assert ours_.mean / se == pytest.approx(test.statistic)
     assert ours_.interval == pytest.approx(tuple(test.confidence_interval(0.95)))
+
+
+def test_rounding_is_no_difference() -> None:
+    thirds = [float(n) * 100 / 75 for n in (1, 2, 0, 7, 5)]
+    ours = measured(s0=thirds).minus(measured(s0=[*thirds[1:], thirds[0]]))
+    assert ours.estimate().mean == 0
+    # Of equal samples the mean is not always one of them.
+    alike = measured(s0=[0.3] * 3).minus(measured(s0=[0.1 + 0.2] * 3))
+    assert (alike.estimate().mean, alike.estimate().se) == (0, 0)
+    values = Measured({0: np.array([1.0, 2.0])}, values={0: 0.1 + 0.2})
+    assert values.minus(replace(values, values={0: 0.3})).of_seeds() == {0: 0}
+    small = measured(s0=[1.0, 2.0]).minus(measured(s0=[1 - 1e-6, 2 - 3e-6]))
+    assert small.estimate().mean == pytest.approx(2e-6)
+
+
+def test_equal_samples_have_no_spread_by_rounding_and_no_interval() -> None:
+    alike = measured(s0=[0.1] * 3, s1=[0.2] * 3)
+    assert alike.estimate().se == 0
+    assert alike.interval() is None
+    assert measured(s0=[0.1]).interval() is None
 
 
 def test_without_a_shared_seed_there_is_no_difference() -> None:

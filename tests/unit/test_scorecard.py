@@ -103,11 +103,13 @@ def test_both_forms_of_the_scorecard_agree(
             assert (row[2] == "") == (own.p is None)
             assert own.p is None or row[2] in (f"{own.p:.2g}", "< 1e-16")
             assert shown["cells"] == [list(cell) for cell in own.cells]
-            assert (shown["p"], shown["supports"]) == (own.p, own.supports)
+            assert shown["in_paper"] == own.in_paper
+            assert shown["p"] == own.p
             if own.effect is None or own.effect.interval is None:
                 assert (shown["effect"], shown["low_95"], shown["needed"]) == (None, None, None)
                 continue
-            assert shown["effect"] == own.effect.mean
+            assert (shown["effect"], shown["standard_error"]) == (own.effect.mean, own.effect.se)
+            assert shown["samples"] == own.effect.n
             assert (shown["low_95"], shown["high_95"]) == own.effect.interval
             assert row[1].startswith(f"{own.effect.mean:+.4g} [")
             # More than can be drawn is no number.
@@ -145,6 +147,13 @@ def test_a_scorecard_says_of_what_it_is(judged: Worlds, tmp_path: Path) -> None:
     assert content["notes"][0] == "Scale: paper; 3 seeds."
 
 
+def test_only_generated_images_are_said_to_be_so() -> None:
+    """A data set that the paper does not have may be as real as its own."""
+    roles = {"cifar_fs": "cifar_fs", "birds": "birds"}
+    notes = scorecard.notes({"scale": "small", "seeds": 3, "roles": roles})
+    assert not [note for note in notes if "generated" in note]
+
+
 @pytest.mark.parametrize(
     ("p", "printed"), [(0.2345, "0.23"), (4e-9, "4e-09"), (1e-300, "< 1e-16"), (0.0, "< 1e-16")]
 )
@@ -154,3 +163,17 @@ def test_a_p_value_is_never_printed_as_zero(p: float, printed: str) -> None:
     settings = {"scale": "demo", "roles": {}, "seeds": 1}
     ((row,),) = re_tables(scorecard.markdown([judgement], settings))[1:]
     assert row[2:4] == [printed, "20 stretches of training"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "printed"),
+    [(Estimate(0.0, 0.0, 4), "+0"), (Estimate(0.0, 1.0, 4), "+0 [-3.182, 3.182]")],
+)
+def test_equal_samples_have_no_interval(effect: Estimate, printed: str) -> None:
+    finding = Finding("a: b against c", (), effect, "episode", p=1.0)
+    judgement = Judgement(CLAIMS[0], "undecided", "it is so", [finding])
+    settings = {"scale": "demo", "roles": {}, "seeds": 1}
+    ((row,),) = re_tables(scorecard.markdown([judgement], settings))[1:]
+    assert row[1] == printed
+    ((claim,),) = (scorecard.as_json([judgement], settings)["claims"],)
+    assert (claim["findings"][0]["low_95"] is None) == (effect.se == 0)

@@ -127,8 +127,8 @@ def test_p_values_do_not_depend_on_the_sign() -> None:
     ("effect", "p"),
     [
         (Estimate(0.0, 0.0, 5), 1.0),
-        (Estimate(0.1, 0.0, 5), 0.0),
-        (Estimate(-0.1, 0.0, 5), 0.0),
+        (Estimate(0.1, 0.0, 5), 1.0),
+        (Estimate(-0.1, 0.0, 5), 1.0),
         (Estimate(0.0, 1.0, 5), 1.0),
         (Estimate(0.1, None, 1), None),
     ],

@@ -32,6 +32,7 @@ class Expected(NamedTuple):
     samples: NDArray[np.float64]
     unit: str = "episode"
     values: NDArray[np.float64] | None = None
+    of_pairs: bool = False
 
     def minus(self, other: "Expected") -> "Expected":
         return Expected(self.samples - other.samples, self.unit)
@@ -90,6 +91,7 @@ class World:
             np.array([pair["folds"] for pair in chosen]),
             "fold of images",
             np.array([pair[form] for pair in chosen]),
+            of_pairs=twin == run,
         )
 
 
@@ -351,7 +353,8 @@ def test_every_cell_is_the_number_of_the_records(name: str, world: Path, tmp_pat
         values = one.samples.mean(1) if one.values is None else one.values
         over_seeds = one.samples.mean(0)
         assert cell["mean"] == pytest.approx(values.mean(), rel=1e-9), place
-        assert (cell["n_samples"], cell["n_seeds"]) == (len(over_seeds), len(values))
+        n_seeds = len(SEEDS) if one.of_pairs else len(values)
+        assert (cell["n_samples"], cell["n_seeds"]) == (len(over_seeds), n_seeds)
         assert cell["unit"] == one.unit
         if len(values) > 1:
             assert cell["sd_between_seeds"] == pytest.approx(values.std(ddof=1), abs=1e-12)

@@ -15,10 +15,11 @@ from pipeline.report.claims.verdicts import (
     Judgement,
     difference,
     judge,
-    plural,
+    shifted,
+    turned,
     unpaired,
 )
-from pipeline.report.results import Measured
+from pipeline.report.results import Measured, Samples
 
 
 def finding(mean: float | None, se: float = 1.0, n: int = 20, **others: Any) -> Finding:
@@ -78,20 +79,24 @@ def test_a_reason_counts() -> None:
         "; some 88 more episodes would decide one"
         in judged_alone(OPEN, small, quantifier="any").reason
     )
-    nothing = judged_alone(finding(0.0)).reason
-    assert nothing.endswith("; over ten million more episodes would decide all")
+    tiny = judged_alone(finding(1e-4)).reason
+    assert tiny.endswith("; over 10,000,000 more episodes would decide all")
 
 
 @pytest.mark.parametrize(
-    ("noun", "one", "many"),
+    ("findings", "of_all", "of_any"),
     [
-        ("seed", "seed", "seeds"),
-        ("pair of classes", "pair of classes", "pairs of classes"),
-        ("stretch of training", "stretch of training", "stretches of training"),
+        ([0.0], "no difference was measured", "no difference was measured"),
+        ([0.0, 0.0], "no difference was measured", "no difference was measured"),
+        ([0.0, 0.1, 0.0], "no difference was measured in 2 of them", "more episodes would decide one"),
     ],
-)
-def test_what_is_counted_agrees_with_its_number(noun: str, one: str, many: str) -> None:
-    assert [plural(n, noun) for n in (1, 2, 0)] == [one, many, many]
+)  # fmt: skip
+def test_no_number_of_samples_decides_what_does_not_differ(
+    findings: list[float], of_all: str, of_any: str
+) -> None:
+    means = [finding(mean) for mean in findings]
+    assert judged_alone(*means).reason.endswith(f"not significant; {of_all}")
+    assert judged_alone(*means, quantifier="any").reason.endswith(of_any)
 
 
 def test_a_claim_that_needs_a_scale_is_judged_at_that_scale() -> None:
@@ -189,6 +194,38 @@ def test_several_shared_seeds_are_compared_by_their_quantities() -> None:
     ours = measured("one", s0=[1, 3], s1=[5, 7], s2=[0, 0])
     theirs = measured("another", s0=[1], s1=[2])
     assert difference(ours, theirs) == (estimate([1, 4]), "seed")
+
+
+THIRDS = np.array([1.0, 2.0, 0.0, 7.0, 5.0]) * 100 / 75
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        # Paired, over seeds, and unpaired.
+        ([THIRDS], [np.roll(THIRDS, 1)]),
+        ([THIRDS, THIRDS + 0.1], [np.roll(THIRDS, 1), THIRDS + 0.3 - 0.2]),
+        ([THIRDS, 3 * THIRDS], [3 * np.roll(THIRDS, 1), np.roll(THIRDS, 1)]),
+    ],
+)
+@pytest.mark.parametrize("theirs_basis", ["heads", "another"])
+def test_a_difference_that_is_rounding_is_none(
+    ours: list[Samples], theirs: list[Samples], theirs_basis: str
+) -> None:
+    effect, _ = difference(
+        Measured(dict(enumerate(ours)), basis="heads"),
+        Measured(dict(enumerate(theirs)), basis=theirs_basis),
+    )
+    assert effect is not None
+    assert effect.mean == 0
+
+
+def test_margins_and_signs_leave_no_rounding() -> None:
+    assert shifted(Estimate(0.1 + 0.2, 1.0, 9), -0.3) == Estimate(0.0, 1.0, 9)
+    assert shifted(Estimate(-2.0, 1.0, 9), 1.5) == Estimate(-0.5, 1.0, 9)
+    none = turned(Estimate(0.0, 1.0, 9))
+    assert f"{none and none.mean:+}" == "+0.0"
+    assert turned(Estimate(2.0, 1.0, 9)) == Estimate(-2.0, 1.0, 9)
 
 
 def test_unpaired_samples_are_compared_by_both_errors() -> None:

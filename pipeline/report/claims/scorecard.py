@@ -1,4 +1,4 @@
-"""The scorecard: every claim with its verdict, as Markdown and as JSON for the page."""
+"""The scorecard: every claim with its verdict, as Markdown and as JSON."""
 
 import math
 from collections.abc import Mapping
@@ -9,39 +9,44 @@ from tabulate import tabulate
 
 from pipeline.files import write_json, write_text
 from pipeline.report.claims.statements import CLAIMS
-from pipeline.report.claims.verdicts import LEVEL, Finding, Judgement, judge, plural
-from pipeline.report.results import Results
-from pipeline.report.table import PAPER_NAMES
+from pipeline.report.claims.verdicts import LEVEL, Finding, Judgement, judge
+from pipeline.report.results import Results, interval
+from pipeline.report.table import stand_ins
+from pipeline.words import plural
 
 Settings = Mapping[str, Any]
 
 
 def write(results: Results, settings: dict[str, Any], prefix: Path) -> None:
-    """Write ``<prefix>.md``, the scorecard, and ``.json``, the same for the page."""
+    """Write ``<prefix>.md``, the scorecard to be read, and ``.json`` for the page and programs.
+
+    The JSON file has what is printed and, in full precision, the numbers that verdicts rest on.
+    """
     judgements = judge(CLAIMS, results, settings)
     write_text(prefix.with_suffix(".md"), markdown(judgements, settings))
     write_json(prefix.with_suffix(".json"), as_json(judgements, settings))
 
 
 def notes(settings: Settings) -> list[str]:
-    stand_ins = sorted(set(settings["roles"].values()) - set(PAPER_NAMES))
-    seeds = settings["seeds"]
+    generated, seeds = stand_ins(settings), settings["seeds"]
     found = [
-        f"Scale: {settings['scale']}; {seeds} {plural(seeds, 'seed')}.",
+        f"Scale: {settings['scale']}; {plural(seeds, 'seed')}.",
         "A comparison is a t test: paired over seeds where there are several; else over the "
         "episodes, pairs of classes, choices of classes or folds of images that both sides share; "
         "else unpaired (Welch). Its effect is positive where the paper is right, and has its 95 % "
-        "confidence interval. p is two-sided and corrected for all tests of the same table or "
-        f"figure (Holm); an effect is significant if p < {LEVEL}.",
+        "confidence interval unless all samples are equal. p is two-sided and corrected for all "
+        f"tests of the same table or figure (Holm); an effect is significant if p < {LEVEL}.",
         "A claim about all cases is reproduced if every comparison that was measured is "
         "significantly in its favour, and contradicted if one is significantly against it. A claim "
         'that something happens ("sometimes", "as much as") is reproduced if one comparison is in '
         "its favour, and contradicted if every one is against it. Anything else is undecided. What "
-        "would decide is counted for the effect as it was measured, at a power of 80 %.",
+        "would decide is counted for the effect as it was measured, at a power of 80 %. "
+        'Comparisons marked "not in the paper" are shown, and count only where none of the '
+        "paper's was measured.",
     ]
-    if stand_ins:
+    if generated:
         found.append(
-            f"{', '.join(stand_ins)}: generated images. Verdicts on them show that the pipeline "
+            f"{', '.join(generated)}: generated images. Verdicts on them show that the pipeline "
             "works; they say nothing about the paper."
         )
     if seeds == 1:
@@ -86,7 +91,7 @@ def _printed(finding: Finding) -> dict[str, str]:
         "name": finding.name + ("" if finding.in_paper else " (not in the paper)"),
         "effect": _effect(finding),
         "p": "" if finding.p is None else _p(finding.p),
-        "samples": f"{n:,} {plural(n, finding.unit)}" if n else "",
+        "samples": plural(n, finding.unit) if n else "",
         "outcome": finding.outcome,
     }
 
@@ -94,8 +99,8 @@ def _printed(finding: Finding) -> dict[str, str]:
 def _effect(finding: Finding) -> str:
     if finding.effect is None:
         return ""
-    low, high = finding.effect.interval or (finding.effect.mean, finding.effect.mean)
-    text = f"{finding.effect.mean:+.4g} [{low:.4g}, {high:.4g}]"
+    ends = interval(finding.effect)
+    text = f"{finding.effect.mean:+.4g}" + (f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else "")
     return f"{text}; {finding.shown}" if finding.shown else text
 
 
@@ -126,18 +131,18 @@ def as_json(judgements: list[Judgement], settings: Settings) -> dict[str, Any]:
 
 def _finding(finding: Finding) -> dict[str, Any]:
     effect = finding.effect
-    low, high = (effect and effect.interval) or (None, None)
+    low, high = (effect and interval(effect)) or (None, None)
     needed = finding.needed
     return {
         "printed": _printed(finding),
         "cells": [list(cell) for cell in finding.cells],
+        "in_paper": finding.in_paper,
         "effect": effect and effect.mean,
         "standard_error": effect and effect.se,
         "low_95": low,
         "high_95": high,
         "samples": effect and effect.n,
         "p": finding.p,
-        "supports": finding.supports,
         # More than can be drawn is no number.
         "needed": None if needed is None or needed > 1e12 else math.ceil(needed),
     }

@@ -8,9 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.analysis.statistics import Estimate, estimate, holm, p_value, samples_needed
-from pipeline.report.results import Measured, Results
+from pipeline.report.results import Measured, Results, estimated, less
+from pipeline.words import plural
 
 LEVEL = 0.05
+# Of more samples than this it is only said that they are more.
+_MANY = 10_000_000
 Verdict = Literal["reproduced", "contradicted", "undecided", "pending"]
 PENDING: Verdict = "pending"
 # What one comparison says of its claim.
@@ -107,9 +110,9 @@ def _verdict(claim: Claim, findings: list[Finding], scale: str) -> Judgement:
         place = ", on data that the paper did not use for it" if relevant else ""
     total = sum(one.in_paper for one in findings)
     if not relevant:
-        return Judgement(claim, PENDING, f"{_comparisons(total)}, not measured", findings)
+        return Judgement(claim, PENDING, f"{plural(total, 'comparison')}, not measured", findings)
     outcomes = [one.supports for one in relevant]
-    counted = f"{_comparisons(len(relevant))}{place}: " + ", ".join(
+    counted = f"{plural(len(relevant), 'comparison')}{place}: " + ", ".join(
         f"{outcomes.count(outcome)} {said}"
         for outcome, said in OUTCOMES.items()
         if outcome in outcomes
@@ -128,27 +131,24 @@ def _verdict(claim: Claim, findings: list[Finding], scale: str) -> Judgement:
         verdict = "undecided"
         more = [(one.needed, one.unit) for one in relevant if one.needed is not None]
         most, unit = max(more) if claim.quantifier == "all" else min(more)
-        decided = "all" if claim.quantifier == "all" else "one"
-        counted += f"; {_more(most, unit)} would decide {decided}"
+        counted += "; " + (
+            _none_measured(relevant)
+            if math.isinf(most)
+            else f"{_more(most, unit)} would decide {'all' if claim.quantifier == 'all' else 'one'}"
+        )
     return Judgement(claim, verdict, counted, findings)
 
 
-def plural(n: float, noun: str) -> str:
-    """The noun as it stands after a number: 1 pair of classes, 2 pairs of classes."""
-    head, of, rest = noun.partition(" of ")
-    ending = "" if n == 1 else "es" if head.endswith("ch") else "s"
-    return f"{head}{ending}{of}{rest}"
-
-
-def _comparisons(n: int) -> str:
-    return f"{n} {plural(n, 'comparison')}"
+def _none_measured(findings: list[Finding]) -> str:
+    """No number of samples would decide those whose effect is as large as it seems: 0."""
+    n = sum(one.needed == math.inf for one in findings)
+    return "no difference was measured" + (f" in {n} of them" if n < len(findings) else "")
 
 
 def _more(needed: float, unit: str) -> str:
-    if needed > 1e7:
-        return f"over ten million more {plural(needed, unit)}"
-    n = math.ceil(needed)
-    return f"some {n:,} more {plural(n, unit)}"
+    if needed > _MANY:
+        return f"over {plural(_MANY, f'more {unit}')}"
+    return f"some {plural(math.ceil(needed), f'more {unit}')}"
 
 
 # Effects
@@ -164,7 +164,7 @@ def difference(ours: Measured, theirs: Measured) -> tuple[Estimate | None, str]:
         return None, ours.unit
     if len(seeds) > 1:
         mine, others = ours.of_seeds(), theirs.of_seeds()
-        return estimate([mine[seed] - others[seed] for seed in seeds]), "seed"
+        return estimated([less(mine[seed], others[seed]) for seed in seeds]), "seed"
     if ours.basis != theirs.basis:
         return unpaired(theirs, ours), ours.unit
     shared = ours.minus(theirs).estimate()
@@ -173,12 +173,13 @@ def difference(ours: Measured, theirs: Measured) -> tuple[Estimate | None, str]:
 
 def shifted(effect: Estimate | None, by: float) -> Estimate | None:
     """The effect plus a margin that the claim allows."""
-    return None if effect is None else Estimate(effect.mean + by, effect.se, effect.n)
+    return None if effect is None else replace(effect, mean=float(less(effect.mean, -by)))
 
 
 def turned(effect: Estimate | None) -> Estimate | None:
     """The effect with the other sign, where lower is better."""
-    return None if effect is None else Estimate(-effect.mean, effect.se, effect.n)
+    # Of 0 the sign stays as it is.
+    return None if effect is None else replace(effect, mean=0.0 - effect.mean)
 
 
 def unpaired(ours: Measured, theirs: Measured, factor: float = 1.0) -> Estimate | None:
@@ -191,4 +192,4 @@ def unpaired(ours: Measured, theirs: Measured, factor: float = 1.0) -> Estimate 
         return None
     first, second = estimate(a), estimate(b)
     se = math.hypot(first.se or 0.0, second.se or 0.0)
-    return Estimate(second.mean - first.mean, se, min(first.n, second.n))
+    return Estimate(float(less(second.mean, first.mean)), se, min(first.n, second.n))

@@ -1,13 +1,23 @@
 """Accuracy of Weight-Clustering by its coefficient (the paper's Appendix A.3)."""
 
 from collections.abc import Mapping
-from math import log10
+from math import log10, nan
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 
-from pipeline.report.figure import BLUE, GREY, ORANGE, PAGE, Figure, canvas, data_names, lookup
+from pipeline.report.figure import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PAGE,
+    Figure,
+    canvas,
+    data_names,
+    limit,
+    lookup,
+)
 from pipeline.report.results import Results
 from pipeline.report.table import Cell
 from pipeline.report.tables.coefficient_sweep import RUNS, cells
@@ -60,7 +70,8 @@ def draw(results: Results, settings: Mapping[str, Any]) -> Figure:
         data=data_names(settings, ROLES),
         caption=(
             "Accuracy on novel classes of Reptile with weight clustering, by the coefficient, with "
-            "95 % intervals over episodes. Apart on the left: Reptile itself, whose accuracy "
+            "95 % intervals over episodes, cut at 0 and 100 %; without one if all episodes are "
+            "equal. Apart on the left: Reptile itself, whose accuracy "
             "the dotted line continues, and coefficient 0, the same code as the others without "
             "the pull."
         ),
@@ -77,8 +88,8 @@ def draw(results: Results, settings: Mapping[str, Any]) -> Figure:
 
 
 def _row(cell: Cell) -> tuple[Any, ...]:
-    ours = cell.measured.estimate()
-    return cell.column, cell.row, ours.mean, *(ours.interval or (ours.mean, ours.mean))
+    mean = cell.measured.estimate().mean
+    return cell.column, cell.row, mean, *(cell.interval or (nan, nan))
 
 
 def _plot(axes: Axes, plotted: pd.DataFrame, colour: str) -> None:
@@ -99,3 +110,4 @@ def _plot(axes: Axes, plotted: pd.DataFrame, colour: str) -> None:
         if coefficients == ["Reptile"]:
             for height in mean:
                 axes.axhline(height, color=colour, linestyle=":", linewidth=0.8)
+    limit(axes, 0, 100)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from pipeline.report.figure import BLUE, ORANGE, PAGE, Figure, canvas, data_names, lookup
+from pipeline.report.figure import BLUE, ORANGE, PAGE, Figure, canvas, data_names, limit, lookup
 from pipeline.report.results import Results
 
 ROLES = {"cifar_fs": BLUE, "mini_imagenet": ORANGE}
@@ -101,6 +101,8 @@ def _curves(pair: Iterable[Axes], run: str, plotted: pd.DataFrame) -> None:
             axes.plot(
                 line["step"], line["value"], LINES[quantity], color=ROLES[str(role)], linewidth=0.7
             )
+        if quantity == "validation":
+            limit(axes, 0, 1)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.yaxis.set_major_locator(MaxNLocator(3))
         axes.tick_params(labelsize=5)

@@ -39,6 +39,6 @@ def table(results: Results, settings: Mapping[str, Any]) -> Table:
         ),
         notes=[
             "MAML-1 and MAML-5: trained with 1 and 5 shots. MAML-C: the same architecture trained "
-            "classically. Released forms, as in Table 2: they cannot exceed 4.",
+            "classically. Released forms, as in Table 2: R_HV cannot exceed 4, R_FC has no bound.",
         ],
     )
