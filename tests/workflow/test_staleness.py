@@ -214,7 +214,7 @@ def new_module(project) -> None:
     (project / "pipeline/training/warmup.py").write_text("def warm_up():\n    return 1\n")
     replaced(
         "pipeline/training/loop.py",
-        r"^( *)packed = Packed.open\(data\)$",
+        r"^( *)packed = Packed.open\(.*\)$",
         r"\g<0>\n\1from pipeline.training.warmup import warm_up\n\1warm_up()",
     )(project)
 
