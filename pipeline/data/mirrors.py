@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.config.fields import nearest
 from pipeline.errors import UserError
 
 
@@ -49,8 +50,8 @@ def of_dataset(dataset: str) -> Downloads:
     """Where to download a data set; raises UserError where no place is known."""
     if dataset not in DOWNLOADS:
         raise UserError(
-            f"there is no download for the data set {dataset}, only for {', '.join(DOWNLOADS)}. "
-            f"Set datasets.{dataset}.path in config.yaml to a copy of your own."
+            f"there is no download for the data set {dataset}; {nearest(dataset, DOWNLOADS)}. "
+            "A copy of your own is named by path in config.yaml; generated images need neither."
         )
     return DOWNLOADS[dataset]
 

@@ -163,13 +163,13 @@ def test_the_command_line_downloads_and_says_from_where(
     assert (tmp_path / "tiny" / "archive").read_bytes() == GOOD
     assert f"a.zip from {server.url}/a.zip" in capsys.readouterr().out
     assert main(["fetch", "--dataset", "big", "--out", str(tmp_path / "big")]) == 1
-    assert "no download for the data set big, only for tiny" in capsys.readouterr().err
+    assert "no download for the data set big; Allowed: tiny" in capsys.readouterr().err
 
 
 def test_a_data_set_without_a_download_is_refused_by_name() -> None:
     with pytest.raises(
         UserError,
-        match=r"data set omniglot, only for cifar_fs, mini_imagenet\. Set datasets\.omniglot\.path",
+        match=r"no download for the data set omniglot; Allowed: cifar_fs, mini_imagenet\. A copy",
     ):
         of_dataset("omniglot")
 
