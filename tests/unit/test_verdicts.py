@@ -99,6 +99,11 @@ def test_no_number_of_samples_decides_what_does_not_differ(
     assert judged_alone(*means, quantifier="any").reason.endswith(of_any)
 
 
+def test_equal_differences_are_not_said_to_be_none() -> None:
+    equal = finding(5.0, se=0.0, n=4)
+    assert judged_alone(equal).reason.endswith("; no difference with a spread was measured")
+
+
 def test_a_claim_that_needs_a_scale_is_judged_at_that_scale() -> None:
     verdicts = {
         scale: judged_alone(YES, needs_scale="paper", scale=scale).verdict

@@ -140,9 +140,11 @@ def _verdict(claim: Claim, findings: list[Finding], scale: str) -> Judgement:
 
 
 def _none_measured(findings: list[Finding]) -> str:
-    """No number of samples would decide those whose effect is as large as it seems: 0."""
-    n = sum(one.needed == math.inf for one in findings)
-    return "no difference was measured" + (f" in {n} of them" if n < len(findings) else "")
+    """Of effects of 0, and of those without a spread, nothing tells how many would decide."""
+    some = [one for one in findings if one.needed == math.inf]
+    spread = "" if all(one.effect and one.effect.mean == 0 for one in some) else " with a spread"
+    place = f" in {len(some)} of them" if len(some) < len(findings) else ""
+    return f"no difference{spread} was measured{place}"
 
 
 def _more(needed: float, unit: str) -> str:
