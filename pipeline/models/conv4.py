@@ -1,13 +1,15 @@
 """The four-block convolutional network: 64 filters in ProtoNet, 32 in MAML and Reptile."""
 
+from collections import OrderedDict
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 
-class Conv4(nn.Module):
+class Conv4(nn.Sequential):
     """Four blocks: 3 x 3 convolution, batch norm, ReLU, 2 x 2 max-pool.
 
+    Images (batch, 3, height, width) become features (batch, features).
     The pool stands before the ReLU: the features and gradients are the same, for a quarter of
     the work.
 
@@ -42,9 +44,8 @@ class Conv4(nn.Module):
         init: Literal["normal", "glorot"] = "normal",
         epsilon: float = 1e-5,
     ) -> None:
-        super().__init__()
         filters = max(1, round(width * filters))
-        self.blocks = nn.Sequential(
+        blocks = nn.Sequential(
             *(
                 nn.Sequential(
                     _convolution(channels, filters, bias, init),
@@ -55,11 +56,7 @@ class Conv4(nn.Module):
                 for channels in (3, filters, filters, filters)
             )
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (batch, 3, height, width) to features (batch, features)."""
-        features: Tensor = self.blocks(images).flatten(1)
-        return features
+        super().__init__(OrderedDict(blocks=blocks, features=nn.Flatten()))
 
 
 def build(

@@ -1,74 +1,127 @@
-"""Convolution with a written-out second derivative.
-
-torch composes the second derivative of a convolution of others in which images and channels, or
-filters and images, change geometry, and of some that nobody asked for. On a CPU it takes half as
-long, and a fifth for the first layer, from the kernels of the first derivative.
-"""
+"""Convolutions that are differentiated by hand; see ``pipeline.training.chain``."""
 
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 Images = Float[Tensor, "image channel h w"]
+Maps = Float[Tensor, "image filter map_h map_w"]
+# By filter, row, column and channel.
+Filters = Float[Tensor, " weight"]
+Biases = Float[Tensor, " filter"]
+
+# Pixels of all images, up to which products of matrices are faster; at 32 and at 64 filters.
+FEW_PIXELS = 640
 
 
-def convolve(layer: nn.Conv2d, images: Images) -> Images:
-    """What ``layer`` gives; differentiable twice, and not by ``torch.func``."""
-    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        return nn.Conv2d.forward(layer, images)
-    geometry = layer.stride, layer.padding, layer.dilation, False, (0, 0), layer.groups
-    convolved: Tensor = _Convolve.apply(images, layer.weight, layer.bias, geometry)
-    return convolved
+class Geometry:
+    """What convolutions of one layer have in common."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        rows, columns = layer.kernel_size
+        self.shape = (layer.out_channels, rows, columns, layer.in_channels // layer.groups)
+        steps: tuple[Any, ...] = layer.stride, layer.padding, layer.dilation
+        # As torch's kernels take it; False and (0, 0): not transposed.
+        self.own = (*steps, False, (0, 0), layer.groups)
+        self.margins = (columns // 2, columns // 2, rows // 2, rows // 2)
+        same = (1, 1), (rows // 2, columns // 2), (1, 1)
+        self.keeps_size = rows % 2 == columns % 2 == 1 and steps == same and layer.groups == 1
+
+    def convolution(self, x: Images, *parameters: Tensor) -> "Convolution":
+        """What the layer makes of images with these parameters."""
+        n, _, height, width = x.shape
+        few = self.keeps_size and n * height * width <= FEW_PIXELS
+        return (Products if few else Convolution)(self, x, *parameters)
 
 
-class _Convolve(torch.autograd.Function):
-    """y = w * x + b."""
+class Convolution:
+    """y = w * x + b, by torch's kernels."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None, geometry: Any) -> Tensor:
-        ctx.save_for_backward(x, w)
-        ctx.geometry = geometry
-        return torch.convolution(x, w, b, *geometry)
+    def __init__(self, geometry: Geometry, x: Images, w: Filters, b: Biases | None = None) -> None:
+        self.geometry, self.images, self.w, self.biased = geometry, x, w, b is not None
+        self.x = self.seen(x)
+        self.y = self.convolved(self.x, w, b)
 
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[:3]
-        return *_Slope.apply(g, *ctx.saved_tensors, ctx.geometry, wanted), None
+    def backward(self, g: Maps, of_x: bool) -> tuple[Images | None, list[Tensor]]:
+        self.g = g
+        return self.of_images(g, self.w) if of_x else None, self.of_filters(g, self.x)
+
+    def tangent(self, dx: Images | None, dw: Filters, db: Biases | None = None) -> Maps:
+        self.dw, self.dx = dw, None if dx is None else self.seen(dx)
+        dy = self.convolved(self.x, dw, db)
+        return dy if self.dx is None else dy.add_(self.convolved(self.dx, self.w, None))
+
+    def backward_tangent(self, dg: Maps) -> tuple[Images | None, list[Tensor]]:
+        slopes = self.of_filters(dg, self.x)
+        if self.dx is None:
+            return None, slopes
+        slopes[0] += self.of_filters(self.g, self.dx)[0]
+        return self.of_images(dg, self.w).add_(self.of_images(self.g, self.dw)), slopes
+
+    def seen(self, x: Images) -> Tensor:
+        """The form in which x meets filters."""
+        return x
+
+    def convolved(self, x: Tensor, w: Filters, b: Biases | None) -> Maps:
+        """w * x + b, of x as it is seen."""
+        return torch.convolution(x, self._kernel(w), b, *self.geometry.own)
+
+    def of_images(self, g: Maps, w: Filters) -> Images:
+        """The gradient of <g, w * x> by x."""
+        return self._slope(g, self.images, w, 0)
+
+    def of_filters(self, g: Maps, x: Tensor) -> list[Tensor]:
+        """The gradients of <g, w * x + b> by w and b, of x as it is seen."""
+        of_w = self._slope(g, x, self.w, 1).permute(0, 2, 3, 1).reshape(-1)
+        return [of_w, g.sum((0, 2, 3))] if self.biased else [of_w]
+
+    def _kernel(self, w: Filters) -> Float[Tensor, "filter channel row column"]:
+        return w.view(self.geometry.shape).permute(0, 3, 1, 2)
+
+    def _slope(self, g: Maps, x: Images, w: Filters, by: int) -> Tensor:
+        """The gradient of <g, w * x> by x, if ``by`` is 0, or by w, if it is 1."""
+        wanted = [by == 0, by == 1, False]
+        slopes = torch.ops.aten.convolution_backward.default(
+            g, x, self._kernel(w), None, *self.geometry.own, wanted
+        )
+        slope: Tensor = slopes[by]
+        return slope
 
 
-class _Slope(torch.autograd.Function):
-    """The gradients of x, w and b; each is linear in g, and in one of x and w."""
+class Products(Convolution):
+    """The same by products of matrices, for images that keep their size.
 
-    @staticmethod
-    def forward(
-        ctx: Any, g: Tensor, x: Tensor, w: Tensor, geometry: Any, wanted: tuple[bool, ...]
-    ) -> tuple[Tensor | None, ...]:
-        ctx.save_for_backward(g, x, w)
-        ctx.geometry = geometry
-        return _slopes(g, x, w, geometry, wanted)
+    Where pixels are few, as in the last layers of a small network on one episode, torch's
+    kernels take most of their time to get ready.
+    """
 
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, v_x: Tensor | None, v_w: Tensor, v_b: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        (g, x, w), geometry = ctx.saved_tensors, ctx.geometry
-        of_g = torch.convolution(x, v_w, v_b, *geometry)
-        of_x = of_w = None
-        if v_x is not None:
-            of_g += torch.convolution(v_x, w, None, *geometry)
-            of_x, _, _ = _slopes(g, x, v_w, geometry, (True, False, False))
-            _, of_w, _ = _slopes(g, v_x, w, geometry, (False, True, False))
-        return of_g, of_x, of_w, None, None
+    def seen(self, x: Images) -> Float[Tensor, "pixel neighbour"]:
+        """What the filters see at each pixel, by row, column and channel."""
+        n, channels, height, width = x.shape
+        _, rows, columns, _ = self.geometry.shape
+        padded = functional.pad(x, self.geometry.margins)
+        image, channel, down, right = padded.stride()
+        windows = padded.as_strided(
+            (n, height, width, rows, columns, channels), (image, down, right, down, right, channel)
+        )
+        return windows.reshape(n * height * width, -1)
 
+    def convolved(self, x: Float[Tensor, "pixel neighbour"], w: Filters, b: Biases | None) -> Maps:
+        by_filter = w.view(self.geometry.shape[0], -1).T
+        return self._images(x @ by_filter if b is None else torch.addmm(b, x, by_filter))
 
-def _slopes(
-    g: Tensor, x: Tensor, w: Tensor, geometry: Any, wanted: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
-    found: tuple[Tensor | None, ...] = torch.ops.aten.convolution_backward(
-        g, x, w, [len(w)], *geometry, wanted
-    )
-    return found
+    def of_images(self, g: Maps, w: Filters) -> Images:
+        turned = w.view(self.geometry.shape).flip(1, 2).permute(1, 2, 0, 3)
+        return self._images(self.seen(g) @ turned.reshape(-1, self.geometry.shape[3]))
+
+    def of_filters(self, g: Maps, x: Float[Tensor, "pixel neighbour"]) -> list[Tensor]:
+        pixels = g.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+        of_w = (pixels.T @ x).view(-1)
+        return [of_w, pixels.sum(0)] if self.biased else [of_w]
+
+    def _images(self, pixels: Float[Tensor, "pixel channel"]) -> Images:
+        n, _, height, width = self.images.shape
+        return pixels.view(n, height, width, -1).permute(0, 3, 1, 2)

@@ -1,9 +1,9 @@
 """What takes gradient steps on single episodes shares this: MAML, Reptile, fine-tuning.
 
 The network is a function of one vector that holds all its parameters, so each episode can have
-its own, and a step of all parameters is a step of one vector. Episodes run one after the other
-with autograd, which is faster on a CPU, or as one batch of networks with ``torch.func``, which
-launches fewer kernels on a GPU; the code of an episode is the same.
+its own, and a step of all parameters is a step of one vector. Episodes run one after the other,
+which is faster on a CPU, or as one batch of networks with ``torch.func``, which launches fewer
+kernels on a GPU; the code of an episode is the same.
 """
 
 import copy
@@ -11,19 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import grad_and_value, vmap
+from torch.func import grad, grad_and_value, vmap
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.training.batch_norm import normalise
-from pipeline.training.convolution import convolve
-from pipeline.training.pooling import max_pool
+from pipeline.training.chain import Chain
 
 Vector = Float[Tensor, " parameter"]
 # One set of parameters, or one gradient, for each episode.
@@ -31,8 +30,8 @@ Vectors = Float[Tensor, "episode parameter"]
 Losses = Float[Tensor, " episode"]
 # Parameters by name.
 Parts = dict[str, Tensor]
-# (network, loss of its parameters, parameters) to the gradient and the loss.
-Differentiate = Callable[["Network", Callable[[Parts], Tensor], Vector], tuple[Vector, Tensor]]
+Images = Float[Tensor, "image 3 h w"]
+Labels = Int64[Tensor, " image"]
 
 # Of Adam, beside a beta1 of 0: those of Reptile's code.
 BETA2, EPSILON = 0.999, 1e-8
@@ -50,8 +49,6 @@ class Network:
         Images to features to classes; left as they are.
     running
         Normalise by the statistics that the backbone holds instead.
-    twice
-        Make second derivatives fast; for ``autograd`` only.
     """
 
     def __init__(
@@ -60,7 +57,6 @@ class Network:
         head: nn.Linear,
         *,
         running: bool = False,
-        twice: bool = False,
     ) -> None:
         self._parts = nn.Sequential(OrderedDict(backbone=backbone, head=head))
         self._module = copy.deepcopy(self._parts).eval().requires_grad_(False)
@@ -71,14 +67,13 @@ class Network:
             if isinstance(module, _BatchNorm):
                 norms |= {f"{place}.{name}" for name, _ in module.named_parameters()}
                 if not running:
-                    own = partial(normalise, module, twice=twice)
-            elif isinstance(module, nn.Conv2d) and twice:
-                own = partial(convolve, module)
-            elif isinstance(module, nn.MaxPool2d) and twice:
-                own = partial(max_pool, module)
+                    own = partial(_normalised, module)
             elif type(module) is nn.Sequential:
                 own = partial(_in_turn, [layer.forward for layer in module])
             module.forward = own
+        # Differentiated by hand only where it was measured to be faster.
+        by_hand = head.weight.device.type == "cpu" and not running
+        self.chain = Chain.of(self._parts) if by_hand else None
         self.shapes = {name: value.shape for name, value in self._module.named_parameters()}
         self._sizes = [prod(shape) for shape in self.shapes.values()]
         # As the vector holds them.
@@ -141,6 +136,13 @@ class Network:
         optimizer.step()
 
 
+def _normalised(norm: _BatchNorm, batch: Tensor) -> Tensor:
+    """What ``norm`` gives by the batch's own statistics."""
+    return functional.batch_norm(
+        batch, None, None, norm.weight, norm.bias, training=True, eps=norm.eps
+    )
+
+
 def _in_turn(layers: list[Callable[[Tensor], Tensor]], values: Tensor) -> Tensor:
     """As ``nn.Sequential``, without the calls of modules, which take longer than small layers."""
     for layer in layers:
@@ -164,30 +166,76 @@ def joined(parts: Iterable[Tensor]) -> Vector:
     return torch.cat([(part.movedim(1, -1) if part.ndim > 2 else part).flatten() for part in parts])
 
 
-def autograd(
-    network: Network, loss: Callable[[Parts], Tensor], parameters: Vector
-) -> tuple[Vector, Tensor]:
-    """The gradient and the loss; differentiable where the parameters are being differentiated."""
-    nested = parameters.requires_grad
-    parts = network.parts(parameters)
-    if not nested:
-        parts = {name: part.requires_grad_() for name, part in parts.items()}
-    value = loss(parts)
+def _not_asked_for(direction: Vector) -> Vector:  # noqa: ARG001
+    raise RuntimeError("second derivatives were not asked for")
+
+
+class Derivatives(NamedTuple):
+    """Of the mean cross-entropy of a batch of images, by the parameters.
+
+    Attributes
+    ----------
+    gradient, loss
+    product
+        The Hessian times a direction, once and if it was asked for.
+    """
+
+    gradient: Vector
+    loss: Float[Tensor, ""]
+    product: Callable[[Vector], Vector] = _not_asked_for
+
+
+# (network, parameters, images, labels, twice); ``twice`` asks for products with the Hessian.
+Differentiate = Callable[..., Derivatives]
+
+
+def alone(
+    network: Network, parameters: Vector, images: Images, labels: Labels, *, twice: bool = False
+) -> Derivatives:
+    """For one episode after the other: by hand, or by autograd where that is not written."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    if network.chain is not None:
+        done = network.chain(parameters, images, labels, twice=twice)
+        return Derivatives(done.gradient, done.loss, done.product)
+    parts = {name: part.requires_grad_() for name, part in network.parts(parameters).items()}
+    loss = network.loss(parts, images, labels)
     # By the parts and not by the vector, which would be a node of the graph for each part.
-    slopes = torch.autograd.grad(value, list(parts.values()), create_graph=nested)
-    return joined(slopes), value if nested else value.detach()
+    own = list(parts.values())
+    slopes = torch.autograd.grad(loss, own, create_graph=twice)
+    gradient = joined(slopes)
+    if not twice:
+        return Derivatives(gradient, loss.detach())
+    return Derivatives(
+        gradient.detach(),
+        loss.detach(),
+        lambda direction: joined(torch.autograd.grad(gradient, own, direction)),
+    )
 
 
 def func(
-    network: Network, loss: Callable[[Parts], Tensor], parameters: Vector
-) -> tuple[Vector, Tensor]:
-    """The same for ``vmap``, which autograd cannot be seen through.
+    network: Network,
+    parameters: Vector,
+    images: Images,
+    labels: Labels,
+    *,
+    twice: bool = False,  # noqa: ARG001 (nothing is kept for products)
+) -> Derivatives:
+    """For ``vmap``, which neither of those can be seen through.
 
     It is the gradient that is mapped over episodes, never the loss: the gradient of a mapped
-    loss is wrong in second order where a batch norm takes part (PyTorch 2.13 and 2.14).
+    loss is wrong in second order where a batch norm takes part (PyTorch 2.13 and 2.14). A product
+    computes the gradient again: ``vjp`` refuses batch norm under ``vmap``.
     """
-    slopes, value = grad_and_value(loss)(network.parts(parameters))
-    return joined(slopes.values()), value
+
+    def slope(parameters: Vector) -> tuple[Vector, Tensor]:
+        slopes, loss = grad_and_value(network.loss)(network.parts(parameters), images, labels)
+        return joined(slopes.values()), loss
+
+    def product(direction: Vector) -> Vector:
+        moved: Tensor = grad(lambda own: slope(own)[0] @ direction)(parameters)
+        return moved
+
+    return Derivatives(*slope(parameters), product)
 
 
 def for_each_episode(
@@ -205,7 +253,7 @@ def for_each_episode(
     if together:
         gradients, losses = vmap(partial(episode, func))(*arguments)
         return gradients, losses
-    results = [episode(autograd, *own) for own in zip(*arguments, strict=True)]
+    results = [episode(alone, *own) for own in zip(*arguments, strict=True)]
     return torch.stack([each[0] for each in results]), torch.stack([each[1] for each in results])
 
 
@@ -219,12 +267,8 @@ def gradients(
 ) -> tuple[Vectors, Losses]:
     """Of each episode's loss, by its own parameters."""
 
-    def episode(
-        differentiate: Differentiate, parameters: Tensor, images: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        if not together:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return differentiate(network, lambda own: network.loss(own, images, labels), parameters)
+    def episode(differentiate: Differentiate, *own: Tensor) -> tuple[Tensor, Tensor]:
+        return differentiate(network, *own, twice=False)[:2]
 
     return for_each_episode(episode, parameters, images, labels, together=together)
 

@@ -16,7 +16,6 @@ from pipeline.training.inner import (
     Differentiate,
     Network,
     for_each_episode,
-    joined,
     new_head,
     runs_together,
     settle_statistics,
@@ -34,7 +33,7 @@ class Training(Algorithm):
         head = new_head(task.n_features, run.n_way).to(task.device)
         self.modules = nn.ModuleDict({"backbone": task.backbone, "head": head})
         self.optimizer = torch.optim.Adam(self.modules.parameters(), run.lr)
-        self.network = Network(task.backbone, head, twice=not (run.first_order or self.together))
+        self.network = Network(task.backbone, head)
         self.initial = Initial(task.backbone, task.n_features, head)
         self.rates = run.inner_lr * self.network.moves(run.adapt_batch_norm)
 
@@ -84,26 +83,15 @@ class Training(Algorithm):
         truth: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The gradient of one episode's query loss by the parameters before the inner steps."""
-        network = self.network
-        if not self.together:
-            support, query = (
-                x.contiguous(memory_format=torch.channels_last) for x in (support, query)
-            )
-
-        def adapted(parameters: Tensor) -> Tensor:
-            for _ in range(self.run.inner_steps):
-                slope, _ = differentiate(
-                    network, lambda own: network.loss(own, support, labels), parameters
-                )
-                parameters = parameters - self.rates * slope
-            return parameters
-
-        if self.run.first_order:
-            return differentiate(
-                network, lambda own: network.loss(own, query, truth), adapted(parameters)
-            )
-        return differentiate(
-            network,
-            lambda own: network.loss(adapted(joined(own.values())), query, truth),
-            parameters,
-        )
+        run, network, products = self.run, self.network, []
+        twice = not run.first_order
+        for _ in range(run.inner_steps):
+            slope, _, product = differentiate(network, parameters, support, labels, twice=twice)
+            parameters = parameters - self.rates * slope
+            products.append(product)
+        gradient, loss, _ = differentiate(network, parameters, query, truth, twice=False)
+        if twice:
+            # Each step subtracted rates times a gradient at the parameters before it.
+            for product in reversed(products):
+                gradient = gradient - product(self.rates * gradient)
+        return gradient, loss

@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.training.batch_norm import batch_norm
-from pipeline.training.convolution import convolve
 from pipeline.training.inner import (
     Network,
     adam,
+    alone,
+    func,
     gradients,
     minibatches,
     new_head,
     settle_statistics,
 )
-from pipeline.training.pooling import max_pool
 
 N_WAY = 3
 
@@ -119,73 +118,25 @@ def test_gradients_are_those_of_plain_autograd(together):
         torch.testing.assert_close(slopes[i], own.grad)
 
 
-LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("differentiate", [alone, func])
+def test_products_with_the_hessian_are_those_of_plain_autograd(differentiate):
+    net = network()
+    (images, *_), (labels, *_) = episodes()
+    parameters, direction = net.read(), torch.randn(len(net.read()), dtype=torch.float64)
+    own = parameters.clone().requires_grad_()
+    loss = functional.cross_entropy(plain_logits(net, own, images), labels)
+    (slope,) = torch.autograd.grad(loss, own, create_graph=True)
+    (expected,) = torch.autograd.grad(slope @ direction, own)
+    found = differentiate(net, parameters, images, labels, twice=True)
+    torch.testing.assert_close(found.gradient, slope.detach())
+    torch.testing.assert_close(found.product(direction), expected)
 
 
-def assert_same_derivatives(written_out, torchs, inputs: list[Tensor]):
-    """The values, the first derivatives, and those of a function of all of them."""
-    results = []
-    for function in (written_out, torchs):
-        own = [value.clone().requires_grad_() for value in inputs]
-        values = function(*own)
-        target = torch.arange(values.numel()).view(values.shape).sin()
-        first = torch.autograd.grad((values - target).pow(3).sum(), own, create_graph=True)
-        weights = [torch.arange(slope.numel()).view(slope.shape).cos() for slope in first]
-        mixed = sum((w * slope.square()).sum() for w, slope in zip(weights, first, strict=True))
-        results.append([values, *first, *torch.autograd.grad(mixed, own)])
-    for found, expected in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-
-
-@LAYOUTS
-def test_the_written_out_batch_norm_has_torchs_derivatives(layout):
-    images = torch.randn(4, 3, 5, 6, dtype=torch.float64).contiguous(memory_format=layout)
-    inputs = [images, *torch.randn(2, 3, dtype=torch.float64)]
-    inputs[1][0] = 0  # a weight that nothing may be divided by
-    assert_same_derivatives(
-        lambda x, w, b: batch_norm(x, w, b, 1e-3),
-        lambda x, w, b: functional.batch_norm(x, None, None, w, b, training=True, eps=1e-3),
-        inputs,
-    )
-
-
-@LAYOUTS
-@pytest.mark.parametrize("depends", [True, False], ids=["hidden layer", "first layer"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"padding": 1},
-        {"bias": False},
-        {"stride": 2, "dilation": 2, "groups": 2},
-        {"padding": "same"},
-        {"padding": 1, "padding_mode": "circular"},
-    ],
-    ids=str,
-)
-def test_the_written_out_convolution_has_torchs_derivatives(options, depends, layout):
-    """Of a hidden layer by its images too."""
-    layer = nn.Conv2d(4, 6, 3, **options, dtype=torch.float64).requires_grad_(False)
-    images = torch.randn(2, 4, 7, 8, dtype=torch.float64).contiguous(memory_format=layout)
-    parameters = dict(layer.named_parameters())
-    layer._parameters = {}
-
-    def put(own) -> Tensor:
-        vars(layer).update({"bias": None, **dict(zip(parameters, own, strict=False))})
-        return own[-1] if depends else images
-
-    assert_same_derivatives(
-        lambda *own: convolve(layer, put(own)),
-        lambda *own: layer(put(own)),
-        [*parameters.values(), *([images] if depends else [])],
-    )
-
-
-@LAYOUTS
-@pytest.mark.parametrize("options", [{}, {"ceil_mode": True}, {"stride": 1, "padding": 1}], ids=str)
-def test_the_written_out_max_pool_has_torchs_derivatives(options, layout):
-    layer = nn.MaxPool2d(2, **options)
-    images = torch.randn(2, 3, 5, 7, dtype=torch.float64).contiguous(memory_format=layout)
-    assert_same_derivatives(lambda x: max_pool(layer, x), layer, [images])
+def test_products_that_were_not_asked_for_are_refused():
+    net = network()
+    (images, *_), (labels, *_) = episodes()
+    with pytest.raises(RuntimeError, match="were not asked for"):
+        alone(net, net.read(), images, labels).product(net.read())
 
 
 # Adam without momentum

@@ -335,7 +335,7 @@ EDITS = {
         of_runs("resnet12_*"),
     ),
     "the backbone conv4": (
-        changed("pipeline/models/conv4.py", "Conv4.forward"),
+        changed("pipeline/models/conv4.py", "Conv4.__init__"),
         of_runs(*CONV4),
     ),
     "how weights are read": (
