@@ -39,24 +39,26 @@ def compared(
     whole: Callable[[], object],
     items: int,
     unit: str,
-    repetitions: int = 15,
+    repetitions: int = 31,
 ) -> Iterator[Figure]:
     """A whole step beside the least that it could be, measured in turn."""
-    least, own = paired(bare, whole, repetitions)
+    times = paired(bare, whole, repetitions)
     peak = matrix_product()
-    yield Figure(f"{part}: bare passes", items / least, unit, repetitions, peak)
-    yield Figure(f"{part}: whole step", items / own, unit, repetitions, peak)
-    yield Figure(f"{part}: whole step / bare", 100 * least / own, "%", repetitions, peak)
+    least, own = (items / statistics.median(each) for each in zip(*times, strict=True))
+    # Of neighbours: a machine that is shared is not as fast from one second to the next.
+    share = statistics.median(100 * least / own for least, own in times)
+    yield Figure(f"{part}: bare passes", least, unit, repetitions, peak)
+    yield Figure(f"{part}: whole step", own, unit, repetitions, peak)
+    yield Figure(f"{part}: whole step / bare", share, "%", repetitions, peak)
 
 
 def paired(
-    first: Callable[[], object], second: Callable[[], object], repetitions: int = 15
-) -> tuple[float, float]:
-    """Medians of two actions measured in turn, so that both meet the same machine."""
+    first: Callable[[], object], second: Callable[[], object], repetitions: int
+) -> list[tuple[float, float]]:
+    """Seconds of two actions measured in turn, so that both meet the same machine."""
     first()
     second()
-    times = [(timed(first), timed(second)) for _ in range(repetitions)]
-    return statistics.median(a for a, _ in times), statistics.median(b for _, b in times)
+    return [(timed(first), timed(second)) for _ in range(repetitions)]
 
 
 def timed(action: Callable[[], object]) -> float:

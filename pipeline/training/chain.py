@@ -126,7 +126,7 @@ class Pass:
         self.loss = functional.nll_loss(logs, labels)
         # The gradient by the logits is p, less 1 at the label.
         p = logs.exp()
-        g = p.sub(functional.one_hot(labels, logs.shape[1])).div_(len(labels))
+        g = p.scatter_add(1, labels[:, None], -torch.ones_like(p[:, :1])).div_(len(p))
         self._memory = (chain, list(applied), p) if twice else None
         self.gradient = _back(g, applied, lambda layer, g: layer.backward(g, bool(applied)))
 

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 Images = Float[Tensor, "image channel h w"]
 Maps = Float[Tensor, "image filter map_h map_w"]
@@ -41,17 +40,17 @@ class Convolution:
     """y = w * x + b, by torch's kernels."""
 
     def __init__(self, geometry: Geometry, x: Images, w: Filters, b: Biases | None = None) -> None:
-        self.geometry, self.images, self.w, self.biased = geometry, x, w, b is not None
-        self.x = self.seen(x)
-        self.y = self.convolved(self.x, w, b)
+        self.geometry, self.images, self.biased = geometry, x, b is not None
+        self.x, self.w = self.seen(x), self.formed(w)
+        self.y = self.convolved(self.x, self.w, b)
 
     def backward(self, g: Maps, of_x: bool) -> tuple[Images | None, list[Tensor]]:
         self.g = g
         return self.of_images(g, self.w) if of_x else None, self.of_filters(g, self.x)
 
     def tangent(self, dx: Images | None, dw: Filters, db: Biases | None = None) -> Maps:
-        self.dw, self.dx = dw, None if dx is None else self.seen(dx)
-        dy = self.convolved(self.x, dw, db)
+        self.dx, self.dw = None if dx is None else self.seen(dx), self.formed(dw)
+        dy = self.convolved(self.x, self.dw, db)
         return dy if self.dx is None else dy.add_(self.convolved(self.dx, self.w, None))
 
     def backward_tangent(self, dg: Maps) -> tuple[Images | None, list[Tensor]]:
@@ -65,27 +64,28 @@ class Convolution:
         """The form in which x meets filters."""
         return x
 
-    def convolved(self, x: Tensor, w: Filters, b: Biases | None) -> Maps:
-        """w * x + b, of x as it is seen."""
-        return torch.convolution(x, self._kernel(w), b, *self.geometry.own)
+    def formed(self, w: Filters) -> Tensor:
+        """The form in which w meets what is seen: (filter, channel, row, column)."""
+        return w.view(self.geometry.shape).permute(0, 3, 1, 2)
 
-    def of_images(self, g: Maps, w: Filters) -> Images:
+    def convolved(self, x: Tensor, w: Tensor, b: Biases | None) -> Maps:
+        """w * x + b, of x as it is seen and w as it is formed."""
+        return torch.convolution(x, w, b, *self.geometry.own)
+
+    def of_images(self, g: Maps, w: Tensor) -> Images:
         """The gradient of <g, w * x> by x."""
         return self._slope(g, self.images, w, 0)
 
     def of_filters(self, g: Maps, x: Tensor) -> list[Tensor]:
-        """The gradients of <g, w * x + b> by w and b, of x as it is seen."""
+        """The gradients of <g, w * x + b> by w and b."""
         of_w = self._slope(g, x, self.w, 1).permute(0, 2, 3, 1).reshape(-1)
         return [of_w, g.sum((0, 2, 3))] if self.biased else [of_w]
 
-    def _kernel(self, w: Filters) -> Float[Tensor, "filter channel row column"]:
-        return w.view(self.geometry.shape).permute(0, 3, 1, 2)
-
-    def _slope(self, g: Maps, x: Images, w: Filters, by: int) -> Tensor:
+    def _slope(self, g: Maps, x: Images, w: Tensor, by: int) -> Tensor:
         """The gradient of <g, w * x> by x, if ``by`` is 0, or by w, if it is 1."""
         wanted = [by == 0, by == 1, False]
         slopes = torch.ops.aten.convolution_backward.default(
-            g, x, self._kernel(w), None, *self.geometry.own, wanted
+            g, x, w, None, *self.geometry.own, wanted
         )
         slope: Tensor = slopes[by]
         return slope
@@ -102,19 +102,26 @@ class Products(Convolution):
         """What the filters see at each pixel, by row, column and channel."""
         n, channels, height, width = x.shape
         _, rows, columns, _ = self.geometry.shape
-        padded = functional.pad(x, self.geometry.margins)
+        padded = torch.constant_pad_nd(x, self.geometry.margins)
         image, channel, down, right = padded.stride()
         windows = padded.as_strided(
             (n, height, width, rows, columns, channels), (image, down, right, down, right, channel)
         )
         return windows.reshape(n * height * width, -1)
 
-    def convolved(self, x: Float[Tensor, "pixel neighbour"], w: Filters, b: Biases | None) -> Maps:
-        by_filter = w.view(self.geometry.shape[0], -1).T
-        return self._images(x @ by_filter if b is None else torch.addmm(b, x, by_filter))
+    def formed(self, w: Filters) -> Float[Tensor, "neighbour filter"]:
+        return w.view(self.geometry.shape[0], -1).T
 
-    def of_images(self, g: Maps, w: Filters) -> Images:
-        turned = w.view(self.geometry.shape).flip(1, 2).permute(1, 2, 0, 3)
+    def convolved(
+        self,
+        x: Float[Tensor, "pixel neighbour"],
+        w: Float[Tensor, "neighbour filter"],
+        b: Biases | None,
+    ) -> Maps:
+        return self._images(x @ w if b is None else torch.addmm(b, x, w))
+
+    def of_images(self, g: Maps, w: Float[Tensor, "neighbour filter"]) -> Images:
+        turned = w.T.view(self.geometry.shape).flip(1, 2).permute(1, 2, 0, 3)
         return self._images(self.seen(g) @ turned.reshape(-1, self.geometry.shape[3]))
 
     def of_filters(self, g: Maps, x: Float[Tensor, "pixel neighbour"]) -> list[Tensor]:

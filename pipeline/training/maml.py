@@ -87,7 +87,7 @@ class Training(Algorithm):
         twice = not run.first_order
         for _ in range(run.inner_steps):
             slope, _, product = differentiate(network, parameters, support, labels, twice=twice)
-            parameters = parameters - self.rates * slope
+            parameters = torch.addcmul(parameters, self.rates, slope, value=-1)
             products.append(product)
         gradient, loss, _ = differentiate(network, parameters, query, truth, twice=False)
         if twice:
