@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from pipeline import config_files, digest, jobs, records
+from pipeline import config_files, digest, jobs, records, shown
 from pipeline.config.experiment import Experiment
 from pipeline.config.fields import nearest
 from pipeline.errors import UserError
@@ -141,7 +141,7 @@ def _render(
     elif verb == "figure":
         from pipeline.report import figure
 
-        draw = find("report.figures", jobs.FIGURES[settings["figure"]][0], "draw")
+        draw = find("report.figures", shown.FIGURES[settings["figure"]][0], "draw")
         figure.write(draw, results, settings, prefix)
     else:
         from pipeline.report.claims import scorecard
@@ -168,9 +168,9 @@ def report(options: argparse.Namespace) -> None:
     # The page reads all that any part does: what is wrong or missing is said at once.
     settings = jobs.settings(experiment, "page")
     results = Results(folder, settings, read)
-    for table in jobs.TABLES:
+    for table in shown.TABLES:
         render("table", f"tables/{table}", table=table)
-    for figure in jobs.FIGURES:
+    for figure in shown.FIGURES:
         render("figure", f"figures/{figure}", figure=figure)
     render("claims", "claims")
     page.write(results, settings, Path("resources/packed"))

@@ -12,7 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 
-from pipeline import records
+from pipeline import shown
 from pipeline.config.datasets import Dataset
 from pipeline.config.experiment import Experiment
 from pipeline.config.fields import nearest
@@ -50,9 +50,9 @@ def settings(experiment: Experiment, verb: str, **names: Any) -> Settings:
     known: dict[str, Mapping[str, Any]] = {
         "dataset": experiment.datasets,
         "run": experiment.runs,
-        "table": TABLES,
-        "figure": FIGURES,
-        "simulation": dict.fromkeys(simulations(experiment)),
+        "table": shown.TABLES,
+        "figure": shown.FIGURES,
+        "simulation": dict.fromkeys(shown.simulations(experiment)),
     }
     for name in known.keys() & names.keys():
         if names[name] not in known[name]:
@@ -203,67 +203,7 @@ def _simulate(experiment: Experiment, simulation: str) -> Settings:
     }
 
 
-# What the paper shows, and what its text promises: the kinds of records that each reads.
-Kinds = tuple[records.Kind, ...]
-_FINE_TUNERS: Kinds = ("evaluation", "adaptation")
-TABLES: dict[str, Kinds] = {
-    "table1": _FINE_TUNERS,
-    "table2": ("measurement",),
-    "table3": ("evaluation",),
-    "table4": ("similarity",),
-    "table5": ("measurement",),
-    "table6": ("adaptation",),
-    "cross_fine_tuners": _FINE_TUNERS,
-    "clustering": ("measurement",),
-    "similarity": ("similarity",),
-    "regularizers": ("evaluation", "measurement"),
-    "training_times": ("training",),
-    "coefficient_sweep": ("adaptation",),
-    "travel": ("adaptation",),
-    "separation": ("projection",),
-    "fine_tuners": _FINE_TUNERS,
-}
-# A figure of several parts is a file for each, made by one module.
-FIGURES: dict[str, tuple[str, Kinds]] = {
-    "figure1a": ("figure1", ("simulation",)),
-    "figure1b": ("figure1", ("simulation",)),
-    "figure2a": ("figure2", ("projection",)),
-    "figure2b": ("figure2", ("projection",)),
-    "figure3a": ("figure3", ("adaptation",)),
-    "figure3b": ("figure3", ("adaptation",)),
-    "theorem1": ("theorem1", ("simulation",)),
-    "coefficient_sweep": ("coefficient_sweep", ("adaptation",)),
-    "training_curves": ("training_curves", ("training",)),
-}
-CLAIMS: Kinds = tuple(kind for kind in records.PLACES if kind != "features")
-
-
-def simulations(experiment: Experiment) -> list[str]:
-    return list(type(experiment.simulations).model_fields)
-
-
-def subjects(experiment: Experiment, kind: records.Kind) -> records.Subjects:
-    """What there are records of, of one kind: the runs of each data set, or simulations."""
-    if kind == "simulation":
-        return {"": simulations(experiment)}
-    chosen: dict[records.Kind, Callable[[str, str], Any]] = {
-        "training": lambda _, __: True,
-        "evaluation": lambda run, _: experiment.heads_of(run),
-        "adaptation": lambda run, _: experiment.adaptations_of(run),
-        "measurement": lambda run, _: experiment.heads_of(run),
-        "similarity": experiment.twins_of,
-        "projection": lambda run, _: run in experiment.projection.runs,
-    }
-    found: records.Subjects = {}
-    for dataset, run, _ in experiment.trainings():
-        runs = found.setdefault(dataset, [])
-        if run not in runs and chosen[kind](run, dataset):
-            runs.append(run)
-    # In whatever order the configuration has them, it is the same job.
-    return {dataset: sorted(runs) for dataset, runs in found.items() if runs}
-
-
-def _reading(experiment: Experiment, kinds: Kinds) -> Settings:
+def _reading(experiment: Experiment, kinds: shown.Kinds) -> Settings:
     """What a part of the report reads, and how it speaks of it."""
     return {
         "scale": experiment.scale,
@@ -271,25 +211,29 @@ def _reading(experiment: Experiment, kinds: Kinds) -> Settings:
         "n_way": experiment.evaluation.n_way,
         "n_shots": list(experiment.evaluation.n_shots),
         "seeds": experiment.seeds,
-        "records": {kind: subjects(experiment, kind) for kind in kinds},
+        "records": {kind: shown.subjects(experiment, kind) for kind in kinds},
         "strict": experiment.strict,
     }
 
 
 def _table(experiment: Experiment, table: str) -> Settings:
-    return {"table": table, **_reading(experiment, TABLES[table])}
+    return {"table": table, **_reading(experiment, shown.TABLES[table])}
 
 
 def _figure(experiment: Experiment, figure: str) -> Settings:
-    return {"figure": figure, **_reading(experiment, FIGURES[figure][1])}
+    return {"figure": figure, **_reading(experiment, shown.FIGURES[figure][1])}
 
 
 def _claims(experiment: Experiment) -> Settings:
-    return _reading(experiment, CLAIMS)
+    return _reading(experiment, shown.CLAIMS)
 
 
 def _page(experiment: Experiment) -> Settings:
-    return {"tables": list(TABLES), "figures": list(FIGURES), **_reading(experiment, CLAIMS)}
+    return {
+        "tables": list(shown.TABLES),
+        "figures": list(shown.FIGURES),
+        **_reading(experiment, shown.CLAIMS),
+    }
 
 
 _SETTINGS: dict[str, Callable[..., Settings]] = {
@@ -408,7 +352,7 @@ _ENTRIES: dict[str, Callable[[Settings], list[str]]] = {
     ],
     "figure": lambda values: [
         "pipeline.report.figure:write",
-        f"pipeline.report.figures.{FIGURES[values['figure']][0]}",
+        f"pipeline.report.figures.{shown.FIGURES[values['figure']][0]}",
     ],
     "claims": lambda _: ["pipeline.report.claims.scorecard:write"],
     "page": lambda _: ["pipeline.report.page:write"],

@@ -8,7 +8,7 @@ import os
 
 from snakemake.exceptions import WorkflowError
 
-from pipeline import jobs, records
+from pipeline import jobs, records, shown
 from pipeline.config_files import load
 from pipeline.errors import UserError
 
@@ -28,9 +28,9 @@ wildcard_constraints:
     dataset="|".join(experiment.datasets),
     run="|".join(experiment.runs),
     seed=r"\d+",
-    simulation="|".join(jobs.simulations(experiment)),
-    table="|".join(jobs.TABLES),
-    figure="|".join(jobs.FIGURES),
+    simulation="|".join(shown.simulations(experiment)),
+    table="|".join(shown.TABLES),
+    figure="|".join(shown.FIGURES),
 
 
 def here(path):
@@ -63,7 +63,7 @@ def reads(kinds):
         f"{RESULTS}/{found}"
         for kind in kinds
         for found in records.places(
-            kind, jobs.subjects(experiment, kind), experiment.seeds
+            kind, shown.subjects(experiment, kind), experiment.seeds
         )
     ]
 

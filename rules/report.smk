@@ -21,7 +21,7 @@ localrules:
 rule table:
     """Render {wildcards.table}"""
     input:
-        lambda wildcards: reads(jobs.TABLES[wildcards.table]),
+        lambda wildcards: reads(shown.TABLES[wildcards.table]),
         PUBLISHED,
     output:
         multiext(TABLE, ".md", ".tex", ".json"),
@@ -50,7 +50,7 @@ rule table:
 rule figure:
     """Draw {wildcards.figure}"""
     input:
-        lambda wildcards: reads(jobs.FIGURES[wildcards.figure][1]),
+        lambda wildcards: reads(shown.FIGURES[wildcards.figure][1]),
     output:
         multiext(FIGURE, ".pdf", ".svg", ".csv", ".json"),
         report(
@@ -78,7 +78,7 @@ rule figure:
 rule claims:
     """Judge the paper's claims"""
     input:
-        reads(jobs.CLAIMS),
+        reads(shown.CLAIMS),
     output:
         f"{RESULTS}/claims.json",
         report(
@@ -104,9 +104,9 @@ rule claims:
 rule page:
     """Put all of it on one page"""
     input:
-        records=reads(jobs.CLAIMS),
-        tables=expand(f"{TABLE}.json", table=jobs.TABLES),
-        figures=expand(f"{FIGURE}.{{form}}", figure=jobs.FIGURES, form=["json", "svg"]),
+        records=reads(shown.CLAIMS),
+        tables=expand(f"{TABLE}.json", table=shown.TABLES),
+        figures=expand(f"{FIGURE}.{{form}}", figure=shown.FIGURES, form=["json", "svg"]),
         claims=rules.claims.output,
         passports=expand(PASSPORT, dataset=sorted(experiment.roles.values())),
         sheets=expand(CONTACT_SHEETS, dataset=sorted(experiment.roles.values())),

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import config_files, jobs
+from pipeline import config_files, shown
 from pipeline.advice import durations
 from pipeline.advice.causes import ORDER, Cause, causes, date
 from pipeline.advice.quantities import counted, noun
@@ -51,9 +51,9 @@ def _file(target: str, scale: str | None, options: Sequence[str]) -> tuple[str, 
         return str(Path(target)), options_of(parts[1], options)
     options = options_of(scale, options)
     folder = f"results/{config_files.load(overrides(options)).scale}"
-    if target in jobs.TABLES:
+    if target in shown.TABLES:
         return f"{folder}/tables/{target}.md", options
-    if target in jobs.FIGURES:
+    if target in shown.FIGURES:
         return f"{folder}/figures/{target}.png", options
     names = {"claims": "claims.md", "report": "report.html"}
     if target in names:
@@ -61,7 +61,7 @@ def _file(target: str, scale: str | None, options: Sequence[str]) -> tuple[str, 
     if len(parts) == 1 and not Path(target).exists():
         raise UserError(
             f"{target!r} is no file of the workflow. Name one, as {folder}/tables/table3.md, "
-            f"or one of {', '.join({**names, **jobs.TABLES, **jobs.FIGURES})}"
+            f"or one of {', '.join({**names, **shown.TABLES, **shown.FIGURES})}"
         )
     return str(Path(target)), options
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 from scipy.stats import binomtest
 
-from pipeline import config_files, jobs, records
+from pipeline import config_files, jobs, records, shown
 from pipeline.config.experiment import Experiment
 from pipeline.report.results import Results
 from pipeline.report.table import PAPER_NAMES
@@ -108,7 +108,7 @@ def fill(
     """A record of every kind for every run that the experiment has."""
     for kind in kinds:
         names = _NAMES[kind]
-        for dataset, runs in jobs.subjects(of, kind).items():
+        for dataset, runs in shown.subjects(of, kind).items():
             for run in runs:
                 for seed in range(of.seeds if "seed" in names else 1):
                     given = {"dataset": dataset, "run": run, "simulation": run, "seed": seed}

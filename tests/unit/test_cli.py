@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import config_files, jobs, records
+from pipeline import config_files, jobs, records, shown
 from pipeline.__main__ import main
 from pipeline.commands import INTERRUPTED
 from pipeline.config_files import merged
@@ -315,8 +315,8 @@ def test_printed_settings_are_those_of_the_workflow(
 @pytest.mark.parametrize(
     ("verb", "kind", "names"),
     [
-        *(("table", "table", {"table": name}) for name in jobs.TABLES),
-        *(("figure", "figure", {"figure": name}) for name in jobs.FIGURES),
+        *(("table", "table", {"table": name}) for name in shown.TABLES),
+        *(("figure", "figure", {"figure": name}) for name in shown.FIGURES),
         ("claims", "claims", {}),
     ],
 )
@@ -325,11 +325,11 @@ def test_settings_of_a_part_of_the_report_name_all_records_that_it_reads(
 ) -> None:
     """Of the runs that the scale has, each on its data, and of no others."""
     found = json.loads(settings(verb, **names))
-    kinds: Any = {"table": jobs.TABLES, "figure": jobs.FIGURES, "claims": jobs.CLAIMS}[kind]
+    kinds: Any = {"table": shown.TABLES, "figure": shown.FIGURES, "claims": shown.CLAIMS}[kind]
     for name in names.values():
         kinds = kinds[name] if kind == "table" else kinds[name][1]
     experiment = config_files.load({})
-    assert found["records"] == {one: jobs.subjects(experiment, one) for one in kinds}
+    assert found["records"] == {one: shown.subjects(experiment, one) for one in kinds}
     assert (found["scale"], found["seeds"], found["strict"]) == ("demo", 1, False)
     assert found["roles"]["cifar_fs"] == "tiny"
     assert (found["n_way"], found["n_shots"]) == (5, [1, 5])
@@ -370,14 +370,14 @@ def test_every_verb_runs_without_snakemake(
     for one in ("r2d2_ridge", "conv64_protonet"):
         twins = [features[twin] for twin in (one, *experiment.twins_of(one, "tiny"))]
         run("compare", "--features", *twins, "--out", place("similarity", one), *cpu, run=one)
-    for one in jobs.simulations(experiment):
+    for one in shown.simulations(experiment):
         run("simulate", "--out", place("simulation", simulation=one), simulation=one)
-    for table in jobs.TABLES:
+    for table in shown.TABLES:
         run("table", "--results", "results", "--out", f"tables/{table}", table=table)
     run("claims", "--results", "results", "--out", "claims")
 
     assert {file.name for file in (folder / "tables").iterdir()} == {
-        f"{table}{suffix}" for table in jobs.TABLES for suffix in (".md", ".tex", ".csv", ".json")
+        f"{table}{suffix}" for table in shown.TABLES for suffix in (".md", ".tex", ".csv", ".json")
     }
     assert {file.name for file in (folder / "sheets").iterdir()} == {
         f"{split}.png" for split in ("base", "validation", "novel")
@@ -389,7 +389,7 @@ def test_every_verb_runs_without_snakemake(
 def assert_made_of_these_runs(folder: Path) -> None:
     tables = {
         table: json.loads((folder / f"tables/{table}.json").read_text(encoding="utf-8"))
-        for table in jobs.TABLES
+        for table in shown.TABLES
     }
     for table, content in tables.items():
         for section in content["sections"]:

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline import config_files, jobs
+from pipeline import config_files, jobs, shown
 from pipeline.config.evaluation import Adaptation
 from pipeline.config.experiment import Run
 from pipeline.config_files import merged
@@ -434,7 +434,7 @@ def test_fine_tuners_are_heads_and_adaptations():
     assert experiment.heads_of("weight_clustering_5") == []
     assert experiment.adaptations_of("weight_clustering_5") == ["reptile"]
     for kind in ("evaluation", "measurement", "adaptation"):
-        runs = jobs.subjects(experiment, kind)["synthetic_mini_imagenet"]
+        runs = shown.subjects(experiment, kind)["synthetic_mini_imagenet"]
         assert "maml_1shot" in runs
         assert ("weight_clustering_5" in runs) == (kind == "adaptation")
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Text
 from PIL import Image
 
-from pipeline import config_files, jobs, records
+from pipeline import config_files, jobs, records, shown
 from pipeline.analysis import simulation
 from pipeline.analysis.projection import project
 from pipeline.analysis.simulations.theorem1 import printed_bound
@@ -47,7 +47,7 @@ MADE: dict[str, Any] = {"code": "digest", "device": "cpu", "wall_s": 1.0}
 
 
 def settings_of(name: str, **changes: Any) -> dict[str, Any]:
-    kinds = jobs.FIGURES[name][1]
+    kinds = shown.FIGURES[name][1]
     return {
         "figure": name,
         "scale": "tiny",
@@ -143,7 +143,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawer(name: str) -> Callable[..., Figure]:
-    found: Callable[..., Figure] = find("report.figures", jobs.FIGURES[name][0], "draw")
+    found: Callable[..., Figure] = find("report.figures", shown.FIGURES[name][0], "draw")
     return found
 
 
@@ -180,7 +180,7 @@ def marks(axes: Axes) -> set[tuple[float, float]]:
     return {(x, y) for line in axes.lines for x, y in np.asarray(line.get_xydata()).tolist()}
 
 
-@pytest.fixture(scope="module", params=jobs.FIGURES)
+@pytest.fixture(scope="module", params=shown.FIGURES)
 def whole(
     made: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> tuple[Figure, Path]:
@@ -251,7 +251,7 @@ def test_the_papers_own_data_bear_its_name(tmp_path: Path) -> None:
     assert one.heading.endswith("fine-tuning, mini-ImageNet")
 
 
-@pytest.mark.parametrize("name", jobs.FIGURES)
+@pytest.mark.parametrize("name", shown.FIGURES)
 def test_without_records_every_figure_of_the_configuration_is_pending(
     tmp_path: Path, name: str
 ) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import config_files, jobs
+from pipeline import config_files, jobs, shown
 from pipeline.config_files import merged
 from pipeline.errors import UserError
 from tests.conftest import ROOT
@@ -51,7 +51,7 @@ def test_twins_are_compared_where_both_are_trained():
     assert "r2d2_classical_fc" not in experiment.twins_of("r2d2_ridge", there)
     assert experiment.twins_of("resnet12_svm", here) == []
     assert len(experiment.twins_of("resnet12_svm", there)) == 3
-    subjects = jobs.subjects(experiment, "similarity")
+    subjects = shown.subjects(experiment, "similarity")
     assert ("resnet12_svm" in subjects[here], "resnet12_svm" in subjects[there]) == (False, True)
 
 
@@ -70,7 +70,7 @@ def test_a_twin_may_be_taken_away():
 def test_each_kind_has_the_records_of_its_own_runs():
     experiment = config_files.load()
     here, there = "synthetic_cifar_fs", "synthetic_mini_imagenet"
-    found = {kind: jobs.subjects(experiment, kind) for kind in jobs.CLAIMS}
+    found = {kind: shown.subjects(experiment, kind) for kind in shown.CLAIMS}
     assert found["simulation"] == {"": ["theorem1", "boundaries"]}
     assert found["similarity"] == {here: sorted(TWINS), there: sorted(TWINS)}
     assert found["projection"] == {
@@ -95,8 +95,8 @@ def test_each_kind_has_the_records_of_its_own_runs():
 
 def test_seeds_and_data_that_are_not_there_change_what_there_is():
     experiment = config_files.load({"scale": "small", "seeds": 3})
-    for kind in jobs.CLAIMS:
-        subjects = jobs.subjects(experiment, kind)
+    for kind in shown.CLAIMS:
+        subjects = shown.subjects(experiment, kind)
         assert set(subjects) == {"" if kind == "simulation" else "cifar_fs"}
         assert all(len(set(runs)) == len(runs) for runs in subjects.values())
     reading = jobs.settings(experiment, "claims")
@@ -146,17 +146,17 @@ def jobs_of(experiment, verb):
         case "pack" | "contact_sheets":
             return [{"dataset": name} for name in experiment.roles.values()]
         case "table":
-            return [{"table": name} for name in jobs.TABLES]
+            return [{"table": name} for name in shown.TABLES]
         case "figure":
-            return [{"figure": name} for name in jobs.FIGURES]
+            return [{"figure": name} for name in shown.FIGURES]
         case "claims" | "page":
             return [{}]
         case "simulate":
-            return [{"simulation": name} for name in jobs.simulations(experiment)]
+            return [{"simulation": name} for name in shown.simulations(experiment)]
     seed = {} if verb == "compare" else {"seed": 0}
     return [
         {"dataset": dataset, "run": name, **seed}
-        for dataset, runs in jobs.subjects(experiment, KINDS[verb]).items()
+        for dataset, runs in shown.subjects(experiment, KINDS[verb]).items()
         for name in runs
     ]
 

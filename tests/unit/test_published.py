@@ -15,6 +15,7 @@ from pipeline.plugins import find
 from pipeline.report import render
 from pipeline.report.results import Results
 from pipeline.report.table import PAPER_NAMES, Published, published
+from pipeline.shown import TABLES
 from tests.conftest import ROOT
 
 COUNTS = {"table1": 16, "table2": 16, "table3": 32, "table4": 12, "table5": 6, "table6": 8}
@@ -231,7 +232,7 @@ def shown(table: str, folder: Path, **changes: Any) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("table", jobs.TABLES)
+@pytest.mark.parametrize("table", TABLES)
 def test_each_number_stands_in_its_table_once(table: str, tmp_path: Path) -> None:
     """A name that is misspelt in a table or in ``published.csv`` would leave a cell empty."""
     places = {}

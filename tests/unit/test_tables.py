@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline import jobs
+from pipeline import jobs, shown
 from pipeline.plugins import find
 from pipeline.report import render
 from pipeline.report.results import Results
@@ -291,7 +291,7 @@ def separation(world: World) -> Found:
 
 
 def training_times(world: World) -> Found:
-    subjects = jobs.subjects(made.experiment(seeds=len(SEEDS)), "training")
+    subjects = shown.subjects(made.experiment(seeds=len(SEEDS)), "training")
     for role in BOTH:
         for run in subjects[role]:
             seconds = world.read("training", role, run, "step_seconds")
@@ -307,7 +307,7 @@ def training_times(world: World) -> Found:
 def fine_tuners(world: World) -> Found:
     experiment = made.experiment(seeds=len(SEEDS))
     for role in BOTH:
-        for run in jobs.subjects(experiment, "training")[role]:
+        for run in shown.subjects(experiment, "training")[role]:
             for name in experiment.runs[run].fine_tuners:
                 for shot in (1, 5):
                     is_head = name in ("ridge", "svm", "prototypes")
@@ -326,7 +326,7 @@ TABLES: dict[str, Callable[[World], Found]] = {
 
 
 def test_every_table_is_here() -> None:
-    assert TABLES.keys() == jobs.TABLES.keys()
+    assert TABLES.keys() == shown.TABLES.keys()
 
 
 KEYS = ["in_place_of", "part", "backbone", "row", "column"]

@@ -18,6 +18,7 @@ import yaml
 
 from pipeline import config_files, jobs, records
 from pipeline.__main__ import main
+from pipeline.shown import FIGURES, TABLES, subjects
 
 Edit = Callable[[Any], None]
 
@@ -36,8 +37,8 @@ OF_WEIGHTS: list[records.Kind] = ["features", "adaptation", *OF_FEATURES]
 
 def shown(*kinds: records.Kind) -> list[str]:
     """The tables, the figures and what else is made of records of these kinds."""
-    tables = [name for name, reads in jobs.TABLES.items() if {*reads} & {*kinds}]
-    figures = [name for name, (_, reads) in jobs.FIGURES.items() if {*reads} & {*kinds}]
+    tables = [name for name, reads in TABLES.items() if {*reads} & {*kinds}]
+    figures = [name for name, (_, reads) in FIGURES.items() if {*reads} & {*kinds}]
     made = [f"{DEMO}/tables/{name}.*" for name in tables]
     made += [f"{DEMO}/figures/{name}.*" for name in figures]
     return [*made, f"{DEMO}/claims.*", *PAGE] if made else []
@@ -54,7 +55,7 @@ def of_runs(*patterns: str, kinds: list[records.Kind] | None = None) -> list[str
     found, met = [], []
     for kind in kinds or ["training", *OF_WEIGHTS]:
         of = "evaluation" if kind == "features" else kind
-        for dataset, runs in jobs.subjects(experiment, of).items():
+        for dataset, runs in subjects(experiment, of).items():
             for run in runs:
                 twins = experiment.twins_of(run, dataset) if kind == "similarity" else []
                 if any(fnmatchcase(one, each) for one in [run, *twins] for each in patterns):

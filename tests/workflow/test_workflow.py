@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from pipeline import records
 from pipeline.config_files import merged
 from pipeline.data.packed import Packed
-from pipeline.jobs import FIGURES, TABLES
+from pipeline.shown import FIGURES, TABLES
 
 RESULTS = "results/tiny"
 DATASET = "tiny_images"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from pipeline import config_files, jobs, records
+from pipeline import config_files, records, shown
 from pipeline.advice.durations import Known
 from pipeline.advice.plan.budget import part
 from pipeline.advice.plan.costs import Costs, max_memory
@@ -117,13 +117,13 @@ def _files(experiment: Experiment) -> dict[str, list[str]]:
     found = {
         rule: records.places(
             kind,
-            jobs.subjects(experiment, "evaluation" if kind == "features" else kind),
+            shown.subjects(experiment, "evaluation" if kind == "features" else kind),
             experiment.seeds,
         )
         for kind, rule in _RULES.items()
     }
-    found["table"] = [f"tables/{name}.md" for name in jobs.TABLES]
-    found["figure"] = [f"figures/{name}.png" for name in jobs.FIGURES]
+    found["table"] = [f"tables/{name}.md" for name in shown.TABLES]
+    found["figure"] = [f"figures/{name}.png" for name in shown.FIGURES]
     found |= {"claims": ["claims.md"], "page": ["report.html"]}
     return {
         rule: [f"results/{experiment.scale}/{file}" for file in files]
