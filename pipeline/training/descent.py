@@ -19,6 +19,9 @@ def sgd(run: Descent, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
         momentum=run.momentum,
         weight_decay=run.weight_decay,
         nesterov=run.momentum > 0,
+        # A fifth faster on a CPU too. Fused takes the memory of weights, gradients and momentum for
+        # laid out alike, without a look: after a resume it mixed them (PyTorch 2.14).
+        foreach=True,
     )
 
 
