@@ -17,7 +17,7 @@ import made_records as made
 import numpy as np
 import pytest
 
-from pipeline import config_files, jobs, records, shown
+from pipeline import config_files, jobs, records
 from pipeline.__main__ import main
 from pipeline.config.experiment import Experiment
 from pipeline.plugins import find
@@ -25,12 +25,13 @@ from pipeline.report import render
 from pipeline.report.render import Layout
 from pipeline.report.results import Measured, Results
 from pipeline.report.table import PAPER_NAMES, Cell, Published, Section, Table
+from pipeline.shown import TABLES
 from tests.conftest import ROOT
 
 # Rows and columns of these are what there is, not what the paper has.
 OPEN = {"fine_tuners", "training_times"}
 # Sections of each table: data sets, splits and shots.
-SECTIONS = dict.fromkeys(shown.TABLES, 2)
+SECTIONS = dict.fromkeys(TABLES, 2)
 SECTIONS |= {"table1": 1, "table5": 1, "cross_fine_tuners": 3, "clustering": 4, "travel": 4}
 
 
@@ -65,7 +66,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         found[name] = tmp_path_factory.mktemp(name)
         if name != "nothing":
             made.fill(found[name], of, made.scattered)
-        for table in shown.TABLES:
+        for table in TABLES:
             write(table, found[name], of, found[name] / "tables")
     return found
 
@@ -79,10 +80,10 @@ def shown(worlds: Mapping[str, Path], world: str, table: str) -> dict[str, Any]:
 def test_every_table_has_a_module_and_every_module_is_a_table() -> None:
     folder = ROOT / "pipeline/report/tables"
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert modules == shown.TABLES.keys()
+    assert modules == TABLES.keys()
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_forms_of_a_table_agree(name: str, worlds: Mapping[str, Path]) -> None:
     for world, folder in worlds.items():
         content = shown(worlds, world, name)
@@ -117,7 +118,7 @@ def test_the_forms_of_a_table_agree(name: str, worlds: Mapping[str, Path]) -> No
             assert (f"**{cell['ours']}**" in text) >= cell["best"]
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_a_cell_says_where_its_number_is(name: str, worlds: Mapping[str, Path]) -> None:
     """In each record that it names, at its place."""
     found = 0
@@ -136,7 +137,7 @@ def test_a_cell_says_where_its_number_is(name: str, worlds: Mapping[str, Path]) 
     assert found
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_addresses_name_one_cell_each(name: str, worlds: Mapping[str, Path]) -> None:
     for world in worlds:
         addresses = [cell["address"] for cell in cells_of(shown(worlds, world, name))]
@@ -144,7 +145,7 @@ def test_addresses_name_one_cell_each(name: str, worlds: Mapping[str, Path]) -> 
         assert all(re.fullmatch(r"[a-z0-9.-]+(/[a-z0-9.-]+)+", one) for one in addresses)
 
 
-@pytest.mark.parametrize("name", sorted(set(shown.TABLES) - OPEN))
+@pytest.mark.parametrize("name", sorted(set(TABLES) - OPEN))
 def test_addresses_do_not_depend_on_what_was_measured(
     name: str, worlds: Mapping[str, Path]
 ) -> None:
@@ -182,7 +183,7 @@ def test_an_address_stays_what_it_is(name: str, address: str, worlds: Mapping[st
 # What is missing
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_a_table_without_records_is_all_pending(name: str, worlds: Mapping[str, Path]) -> None:
     cells = cells_of(shown(worlds, "nothing", name))
     assert cells
@@ -203,7 +204,7 @@ def test_a_run_that_is_missing_leaves_its_cells_pending_and_others_as_they_are(
     shutil.copytree(
         worlds["real"], some, ignore=shutil.ignore_patterns("tables", run, f"{run}.json")
     )
-    for name in set(shown.TABLES) - OPEN:
+    for name in set(TABLES) - OPEN:
         before = cells_of(shown(worlds, "real", name))
         after = cells_of(write(name, some, EXPERIMENTS["real"], tmp_path / "tables"))
         for old, new in zip(before, after, strict=True):
@@ -213,7 +214,7 @@ def test_a_run_that_is_missing_leaves_its_cells_pending_and_others_as_they_are(
             assert new["sources"] == ([] if of_run else old["sources"])
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_a_cell_that_there_is_not_is_empty(name: str, worlds: Mapping[str, Path]) -> None:
     """As the difference to Reptile in Reptile's own row."""
     for folder in worlds.values():
@@ -231,7 +232,7 @@ def reported(world: str, worlds: Mapping[str, Path], home: Path, monkeypatch: An
     shutil.copytree(worlds[world], folder, ignore=shutil.ignore_patterns("tables"))
     monkeypatch.setattr(config_files, "load", lambda _: EXPERIMENTS[world])
     # They take long to draw, and test_figures.py has them.
-    monkeypatch.setattr(jobs, "FIGURES", {})
+    monkeypatch.setattr("pipeline.shown.FIGURES", {})
     monkeypatch.chdir(home)
     return folder
 
@@ -289,7 +290,7 @@ def test_a_strict_report_needs_what_the_configuration_asks_for_and_no_more(
 # Whose images
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_a_stand_in_never_bears_the_papers_name_alone(
     name: str, worlds: Mapping[str, Path]
 ) -> None:
@@ -311,7 +312,7 @@ def test_a_stand_in_never_bears_the_papers_name_alone(
     assert said not in (worlds["real"] / f"tables/{name}.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_images_are_named_where_there_are_any(name: str, worlds: Mapping[str, Path]) -> None:
     sections = {"table1": ["mini_imagenet"], "table5": ["mini_imagenet"]}.get(name, PAPER_NAMES)
     notes = shown(worlds, "real", name)["notes"]
@@ -320,7 +321,7 @@ def test_images_are_named_where_there_are_any(name: str, worlds: Mapping[str, Pa
     assert not any("f00d" in note for note in shown(worlds, "nothing", name)["notes"])
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_a_data_set_that_is_not_there_is_pending(name: str, worlds: Mapping[str, Path]) -> None:
     for section in shown(worlds, "one", name)["sections"]:
         absent = section["heading"].startswith("mini-ImageNet (no data at this scale)")
@@ -332,7 +333,7 @@ def test_a_data_set_that_is_not_there_is_pending(name: str, worlds: Mapping[str,
 # How it is set
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_every_line_of_a_markdown_table_has_as_many_columns(
     name: str, worlds: Mapping[str, Path]
 ) -> None:
@@ -344,7 +345,7 @@ def test_every_line_of_a_markdown_table_has_as_many_columns(
             assert len({line.count("|") for line in lines.splitlines()}) == 1
 
 
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_the_column_of_backbones_is_there_where_the_paper_has_one(
     name: str, worlds: Mapping[str, Path]
 ) -> None:
@@ -373,7 +374,7 @@ def awkward() -> Table:
 
 
 @pytest.mark.parametrize("world", EXPERIMENTS)
-@pytest.mark.parametrize("name", shown.TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_latex_can_be_set(name: str, world: str, worlds: Mapping[str, Path]) -> None:
     text = (worlds[world] / f"tables/{name}.tex").read_text(encoding="utf-8")
     assert_can_be_set(text, SECTIONS[name])
