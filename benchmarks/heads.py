@@ -103,9 +103,9 @@ def support_vector_machine() -> Iterator[Figure]:
             loss = functional.cross_entropy(logits.flatten(0, 1), truth)
             loss.backward()  # type: ignore[no-untyped-call]
 
+        peak = matrix_product()
         times = paired(partial(train, svm.logits), partial(train, svm_qpth.logits), 15)
         own, peer = (statistics.median(each) for each in zip(*times, strict=True))
-        peak = matrix_product()
         part = f"8 training episodes, 5-way {n_shot}-shot, forward and backward"
         yield Figure(f"svm head, {part}", 1000 * own, "ms", 15, peak)
         yield Figure(f"qpth with 15 iterations, {part}", 1000 * peer, "ms", 15, peak)

@@ -42,8 +42,8 @@ def compared(
     repetitions: int = 31,
 ) -> Iterator[Figure]:
     """A whole step beside the least that it could be, measured in turn."""
-    times = paired(bare, whole, repetitions)
     peak = matrix_product()
+    times = paired(bare, whole, repetitions)
     least, own = (items / statistics.median(each) for each in zip(*times, strict=True))
     # Of neighbours: a machine that is shared is not as fast from one second to the next.
     share = statistics.median(100 * least / own for least, own in times)

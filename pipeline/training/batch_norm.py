@@ -46,7 +46,7 @@ class PooledNorm:
             self.maxima = self._at_maxima(x)
         self.y = self._line(self.maxima, self.scale, b)
 
-    def backward(self, g: Maxima, of_x: bool = True) -> tuple[Images, list[Tensor]]:  # noqa: ARG002
+    def backward(self, g: Maxima, of_x: bool) -> tuple[Images, list[Tensor]]:  # noqa: ARG002
         """w r (g - sum(g) / n - z sum(g z) / n), sum(g z), sum(g); g is 0 but at the maxima."""
         self.g = g
         self.g_z, self.g_sum = self._sums(g, self.maxima)

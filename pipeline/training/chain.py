@@ -10,7 +10,7 @@ forward and back again along a direction for the product of the Hessian with tha
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -28,6 +28,7 @@ Labels = Int64[Tensor, " image"]
 Slopes = tuple[Any, list[Tensor]]
 
 
+@runtime_checkable
 class Applied(Protocol):
     """A layer that was applied to x, with its parameters, each of them flat."""
 
@@ -36,11 +37,17 @@ class Applied(Protocol):
     def backward(self, g: Any, of_x: bool) -> Slopes:
         """The gradients of <g, y> by x, if ``of_x``, and by the parameters."""
 
-    def tangent(self, *moves: Any, **_: Any) -> Tensor:
-        """How y moves while x and the parameters move along these; images are None: they stay."""
+    def tangent(self, *moves: Any) -> Tensor:
+        """How y moves while x and the parameters move along these.
+
+        Images are constants: a layer that is applied to them gets None for their move.
+        """
 
     def backward_tangent(self, dg: Any) -> Slopes:
         """How what ``backward`` gave moves with all that, while g moves along dg."""
+
+
+KNOWN = nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Linear
 
 
 class Chain:
@@ -65,6 +72,9 @@ class Chain:
         modules = _flat(network)
         for module in modules:
             apply: Callable[..., Applied]
+            # A subclass may do anything else.
+            if type(module) not in KNOWN:
+                return None
             match module:
                 case nn.Conv2d(padding_mode="zeros", padding=tuple()):
                     apply = Geometry(module).convolution
@@ -83,14 +93,17 @@ class Chain:
                 case _:
                     return None
             layers.append((apply, [own.numel() for own in module.parameters()]))
-        # Of convolutions alone, images need not move.
+        # No other layer takes images for constants.
         return cls(layers) if isinstance(next(_flat(network), None), nn.Conv2d) else None
 
     @torch.inference_mode()
     def __call__(
         self, parameters: Vector, images: Images, labels: Labels, *, twice: bool = False
     ) -> "Pass":
-        """The mean cross-entropy and its gradient; with ``twice``, all that a product needs."""
+        """The mean cross-entropy and its gradient; with ``twice``, all that a product needs.
+
+        They are inference tensors: autograd refuses them, and nothing may change them in place.
+        """
         return Pass(self, parameters, images, labels, twice)
 
     def apply(self, parameters: Vector, images: Images) -> list[Applied]:
@@ -128,27 +141,32 @@ class Pass:
         p = logs.exp()
         g = p.scatter_add(1, labels[:, None], -torch.ones_like(p[:, :1])).div_(len(p))
         self._memory = (chain, list(applied), p) if twice else None
-        self.gradient = _back(g, applied, lambda layer, g: layer.backward(g, bool(applied)))
+        self.gradient = _back(g, applied, lambda layer, g, of_x: layer.backward(g, of_x))
 
     @torch.inference_mode()
     def product(self, direction: Vector) -> Vector:
         """The Hessian by the parameters, times a direction in them; once, if at all."""
         if self._memory is None:
-            raise RuntimeError("nothing was kept for products")
+            raise RuntimeError("a product was not asked for, or was taken before")
         (chain, applied, p), self._memory = self._memory, None
         dx: Any = None
         for layer, (_, own) in zip(applied, chain.shares(direction), strict=True):
             dx = layer.tangent(dx, *own)
         dp = p * dx
         dg = dp.addcmul_(p, dp.sum(1, keepdim=True), value=-1).div_(len(dp))
-        return _back(dg, applied, lambda layer, dg: layer.backward_tangent(dg))
+        return _back(dg, applied, lambda layer, dg, _: layer.backward_tangent(dg))
 
 
-def _back(g: Tensor, applied: list[Applied], way: Callable[[Applied, Any], Slopes]) -> Vector:
-    """What comes to all parameters. Each layer is forgotten on the way: memory stays warm."""
+def _back(g: Tensor, applied: list[Applied], way: Callable[[Applied, Any, bool], Slopes]) -> Vector:
+    """What comes to all parameters on the way back, which is told whether x needs a gradient.
+
+    Each layer is forgotten as soon as it is passed, so that its memory is used again while the
+    processor's cache still has it.
+    """
     slopes = []
     while applied:
-        g, own = way(applied.pop(), g)
+        layer = applied.pop()
+        g, own = way(layer, g, bool(applied))
         slopes.append(own)
     return torch.cat([slope for own in reversed(slopes) for slope in own])
 
@@ -160,7 +178,7 @@ class Linear:
         self.x, self.w = x, w.view(len(b), -1)
         self.y = torch.addmm(b, x, self.w.T)
 
-    def backward(self, g: Tensor, of_x: bool = True) -> Slopes:  # noqa: ARG002
+    def backward(self, g: Tensor, of_x: bool) -> Slopes:  # noqa: ARG002
         self.g = g
         return g @ self.w, [(g.T @ self.x).view(-1), g.sum(0)]
 
@@ -179,7 +197,7 @@ class Rectified:
     def __init__(self, x: Tensor) -> None:
         self.y = x.relu()
 
-    def backward(self, g: Tensor, of_x: bool = True) -> Slopes:  # noqa: ARG002
+    def backward(self, g: Tensor, of_x: bool) -> Slopes:  # noqa: ARG002
         return self.tangent(g), []
 
     def tangent(self, dx: Tensor) -> Tensor:
@@ -196,18 +214,18 @@ class Flat:
     def __init__(self, x: Tensor) -> None:
         self.shape, self.y = x.shape, x.flatten(1)
 
-    def backward(self, g: Tensor, of_x: bool = True) -> Slopes:  # noqa: ARG002
-        return g.view(self.shape).contiguous(memory_format=torch.channels_last), []
+    def backward(self, g: Tensor, of_x: bool) -> Slopes:  # noqa: ARG002
+        return self.backward_tangent(g)
 
     def tangent(self, dx: Tensor) -> Tensor:
         return dx.flatten(1)
 
     def backward_tangent(self, dg: Tensor) -> Slopes:
-        return self.backward(dg)
+        return dg.view(self.shape).contiguous(memory_format=torch.channels_last), []
 
 
 def _flat(network: nn.Module) -> Iterator[nn.Module]:
-    if isinstance(network, nn.Sequential):
+    if isinstance(network, nn.Sequential) and type(network).forward is nn.Sequential.forward:
         for module in network:
             yield from _flat(module)
     else:

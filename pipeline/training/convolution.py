@@ -12,8 +12,9 @@ Maps = Float[Tensor, "image filter map_h map_w"]
 Filters = Float[Tensor, " weight"]
 Biases = Float[Tensor, " filter"]
 
-# Pixels of all images, up to which products of matrices are faster; at 32 and at 64 filters.
-FEW_PIXELS = 640
+# Outputs, of all images and filters, up to which products of matrices are faster; it was measured
+# with 8 to 64 filters.
+FEW_OUTPUTS = 20_480
 
 
 class Geometry:
@@ -32,8 +33,8 @@ class Geometry:
     def convolution(self, x: Images, *parameters: Tensor) -> "Convolution":
         """What the layer makes of images with these parameters."""
         n, _, height, width = x.shape
-        few = self.keeps_size and n * height * width <= FEW_PIXELS
-        return (Products if few else Convolution)(self, x, *parameters)
+        few = n * height * width * self.shape[0] <= FEW_OUTPUTS
+        return (Products if few and self.keeps_size else Convolution)(self, x, *parameters)
 
 
 class Convolution:
@@ -46,7 +47,9 @@ class Convolution:
 
     def backward(self, g: Maps, of_x: bool) -> tuple[Images | None, list[Tensor]]:
         self.g = g
-        return self.of_images(g, self.w) if of_x else None, self.of_filters(g, self.x)
+        return self.of_images(g, self.w) if of_x else None, self._slopes(
+            g, self.of_filters(g, self.x)
+        )
 
     def tangent(self, dx: Images | None, dw: Filters, db: Biases | None = None) -> Maps:
         self.dx, self.dw = None if dx is None else self.seen(dx), self.formed(dw)
@@ -54,11 +57,11 @@ class Convolution:
         return dy if self.dx is None else dy.add_(self.convolved(self.dx, self.w, None))
 
     def backward_tangent(self, dg: Maps) -> tuple[Images | None, list[Tensor]]:
-        slopes = self.of_filters(dg, self.x)
-        if self.dx is None:
-            return None, slopes
-        slopes[0] += self.of_filters(self.g, self.dx)[0]
-        return self.of_images(dg, self.w).add_(self.of_images(self.g, self.dw)), slopes
+        of_x, of_w = None, self.of_filters(dg, self.x)
+        if self.dx is not None:
+            of_x = self.of_images(dg, self.w).add_(self.of_images(self.g, self.dw))
+            of_w += self.of_filters(self.g, self.dx)
+        return of_x, self._slopes(dg, of_w)
 
     def seen(self, x: Images) -> Tensor:
         """The form in which x meets filters."""
@@ -76,9 +79,11 @@ class Convolution:
         """The gradient of <g, w * x> by x."""
         return self._slope(g, self.images, w, 0)
 
-    def of_filters(self, g: Maps, x: Tensor) -> list[Tensor]:
-        """The gradients of <g, w * x + b> by w and b."""
-        of_w = self._slope(g, x, self.w, 1).permute(0, 2, 3, 1).reshape(-1)
+    def of_filters(self, g: Maps, x: Tensor) -> Filters:
+        """The gradient of <g, w * x> by w."""
+        return self._slope(g, x, self.w, 1).permute(0, 2, 3, 1).reshape(-1)
+
+    def _slopes(self, g: Maps, of_w: Filters) -> list[Tensor]:
         return [of_w, g.sum((0, 2, 3))] if self.biased else [of_w]
 
     def _slope(self, g: Maps, x: Images, w: Tensor, by: int) -> Tensor:
@@ -92,10 +97,10 @@ class Convolution:
 
 
 class Products(Convolution):
-    """The same by products of matrices, for images that keep their size.
+    """The same by products of matrices (im2col), for images that keep their size.
 
-    Where pixels are few, as in the last layers of a small network on one episode, torch's
-    kernels take most of their time to get ready.
+    Where these are small, as in the last layers of a small network on one episode, torch's kernels
+    take most of their time to get ready.
     """
 
     def seen(self, x: Images) -> Float[Tensor, "pixel neighbour"]:
@@ -124,10 +129,8 @@ class Products(Convolution):
         turned = w.T.view(self.geometry.shape).flip(1, 2).permute(1, 2, 0, 3)
         return self._images(self.seen(g) @ turned.reshape(-1, self.geometry.shape[3]))
 
-    def of_filters(self, g: Maps, x: Float[Tensor, "pixel neighbour"]) -> list[Tensor]:
-        pixels = g.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
-        of_w = (pixels.T @ x).view(-1)
-        return [of_w, pixels.sum(0)] if self.biased else [of_w]
+    def of_filters(self, g: Maps, x: Float[Tensor, "pixel neighbour"]) -> Filters:
+        return (g.permute(0, 2, 3, 1).reshape(x.shape[0], -1).T @ x).view(-1)
 
     def _images(self, pixels: Float[Tensor, "pixel channel"]) -> Images:
         n, _, height, width = self.images.shape

@@ -156,8 +156,9 @@ class Derivatives(NamedTuple):
     Attributes
     ----------
     gradient, loss
+        Where they were found by hand, autograd refuses them, and nothing may change them in place.
     product
-        The Hessian times a direction, once and if it was asked for.
+        The Hessian times a direction; to be called once, and only if it was asked for.
     """
 
     gradient: Vector
@@ -176,7 +177,8 @@ def alone(
     images = images.contiguous(memory_format=torch.channels_last)
     if network.chain is not None:
         done = network.chain(parameters, images, labels, twice=twice)
-        return Derivatives(done.gradient, done.loss, done.product)
+        product = done.product if twice else _not_asked_for
+        return Derivatives(done.gradient, done.loss, product)
     parts = {name: part.requires_grad_() for name, part in network.parts(parameters).items()}
     loss = network.loss(parts, images, labels)
     # By the parts and not by the vector, which would be a node of the graph for each part.
