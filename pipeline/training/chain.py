@@ -47,7 +47,8 @@ class Applied(Protocol):
         """How what ``backward`` gave moves with all that, while g moves along dg."""
 
 
-KNOWN = nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Linear
+# And a max-pool behind a batch norm.
+_KNOWN = nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Flatten, nn.Linear
 
 
 class Chain:
@@ -73,7 +74,7 @@ class Chain:
         for module in modules:
             apply: Callable[..., Applied]
             # A subclass may do anything else.
-            if type(module) not in KNOWN:
+            if type(module) not in _KNOWN:
                 return None
             match module:
                 case nn.Conv2d(padding_mode="zeros", padding=tuple()):
