@@ -57,13 +57,7 @@ class Network:
         Normalise by the statistics that the backbone holds instead.
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        head: nn.Linear,
-        *,
-        running: bool = False,
-    ) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Linear, *, running: bool = False) -> None:
         self._parts = nn.Sequential(OrderedDict(backbone=backbone, head=head))
         self._module = copy.deepcopy(self._parts).eval().requires_grad_(False)
         if not running:
@@ -170,7 +164,7 @@ class Derivatives(NamedTuple):
 Differentiate = Callable[..., Derivatives]
 
 
-def alone(
+def one_by_one(
     network: Network, parameters: Vector, images: Images, labels: Labels, *, twice: bool = False
 ) -> Derivatives:
     """For one episode after the other: by hand, or by autograd where that is not written."""
@@ -235,7 +229,7 @@ def for_each_episode(
     if together:
         gradients, losses = vmap(partial(episode, func))(*arguments)
         return gradients, losses
-    results = [episode(alone, *own) for own in zip(*arguments, strict=True)]
+    results = [episode(one_by_one, *own) for own in zip(*arguments, strict=True)]
     return torch.stack([each[0] for each in results]), torch.stack([each[1] for each in results])
 
 

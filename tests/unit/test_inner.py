@@ -13,11 +13,11 @@ from torch.nn import functional
 from pipeline.training.inner import (
     Network,
     adam,
-    alone,
     func,
     gradients,
     minibatches,
     new_head,
+    one_by_one,
     settle_statistics,
 )
 
@@ -118,7 +118,7 @@ def test_gradients_are_those_of_plain_autograd(together):
         torch.testing.assert_close(slopes[i], own.grad)
 
 
-@pytest.mark.parametrize("differentiate", [alone, func])
+@pytest.mark.parametrize("differentiate", [one_by_one, func])
 def test_products_with_the_hessian_are_those_of_plain_autograd(differentiate):
     net = network()
     (images, *_), (labels, *_) = episodes()
@@ -136,7 +136,7 @@ def test_products_that_were_not_asked_for_are_refused():
     net = network()
     (images, *_), (labels, *_) = episodes()
     with pytest.raises(RuntimeError, match="were not asked for"):
-        alone(net, net.read(), images, labels).product(net.read())
+        one_by_one(net, net.read(), images, labels).product(net.read())
 
 
 # Adam without momentum

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from pipeline.data.packed import Packed
 from pipeline.training import loop
-from pipeline.training.inner import alone, for_each_episode
+from pipeline.training.inner import for_each_episode, one_by_one
 from pipeline.training.tasks import episodes
 
 
@@ -52,8 +52,8 @@ def test_the_tasks_of_a_meta_batch_give_the_same_together_and_one_by_one(run, st
         results.append(
             for_each_episode(algorithm._episode, parameters, *episodes, together=together)
         )
-    for one_by_one, together in zip(*results, strict=True):
-        torch.testing.assert_close(one_by_one, together, rtol=1e-9, atol=1e-12)
+    for found, together in zip(*results, strict=True):
+        torch.testing.assert_close(found, together, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("adapt_batch_norm", [False, True])
@@ -62,7 +62,7 @@ def test_the_gradient_goes_through_the_inner_steps(adapt_batch_norm, started):
     episode = [part[0] for part in episodes]
     parameters = parameters_of(algorithm).requires_grad_()
     (expected,) = torch.autograd.grad(query_loss(algorithm, parameters, *episode), parameters)
-    slope, _ = algorithm._episode(alone, parameters.detach(), *episode)
+    slope, _ = algorithm._episode(one_by_one, parameters.detach(), *episode)
     torch.testing.assert_close(slope, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -70,7 +70,7 @@ def test_the_gradient_is_that_of_finite_differences(started):
     algorithm, episodes = started()
     episode = [part[0] for part in episodes]
     parameters = parameters_of(algorithm)
-    slope, _ = algorithm._episode(alone, parameters, *episode)
+    slope, _ = algorithm._episode(one_by_one, parameters, *episode)
     random = torch.Generator().manual_seed(0)
     for _ in range(5):
         direction = torch.randn(len(parameters), generator=random, dtype=torch.float64)
@@ -87,10 +87,10 @@ def test_the_first_order_gradient_is_that_at_the_adapted_parameters(started):
     support, labels, query, truth = (part[0] for part in episodes)
     network, parameters = algorithm.network, parameters_of(algorithm)
     for _ in range(algorithm.run.inner_steps):
-        slope = alone(network, parameters, support, labels).gradient
+        slope = one_by_one(network, parameters, support, labels).gradient
         parameters = parameters - algorithm.rates * slope
-    expected = alone(network, parameters, query, truth).gradient
-    found, _ = algorithm._episode(alone, parameters_of(algorithm), *(p[0] for p in episodes))
+    expected = one_by_one(network, parameters, query, truth).gradient
+    found, _ = algorithm._episode(one_by_one, parameters_of(algorithm), *(p[0] for p in episodes))
     torch.testing.assert_close(found, expected)
 
 
@@ -99,7 +99,7 @@ def test_first_and_second_order_differ(started):
     for first_order in (False, True):
         algorithm, episodes = started(first_order=first_order)
         slopes.append(
-            algorithm._episode(alone, parameters_of(algorithm), *(p[0] for p in episodes))[0]
+            algorithm._episode(one_by_one, parameters_of(algorithm), *(p[0] for p in episodes))[0]
         )
     assert (slopes[0] - slopes[1]).norm() > 0.01 * slopes[0].norm()
 
@@ -118,7 +118,7 @@ def test_the_inner_rate_is_the_released_one(n_shot, started):
     """0.05 on the mean loss moves as 0.01 does on the released sum over examples by K, 5-way."""
     algorithm, (support, labels, *_) = started(f"maml_{n_shot}shot")
     network, parameters = algorithm.network, parameters_of(algorithm)
-    mean = alone(network, parameters, support[0], labels[0]).gradient
+    mean = one_by_one(network, parameters, support[0], labels[0]).gradient
     logits = network.logits(parameters.requires_grad_(), support[0])
     total = functional.cross_entropy(logits, labels[0], reduction="sum")
     (released,) = torch.autograd.grad(total / n_shot, parameters)
